@@ -1,0 +1,175 @@
+"""The past, through the same loop that trades live: recorded bars, a clock that follows them, a simulated venue.
+
+A decision taken on the close of a bar is filled at the open of the next, over nights and holes too; a decision on the
+last bar is not filled, and a position still open then is sold at its close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Literal
+
+from msgspec import Struct
+
+from app import ledger
+from app.broker.simulated import Costs, SimulatedBroker
+from app.clock import DAY, day_start
+from app.desk import Desk
+from app.engine import Engine, Rules
+from app.errors import InputError
+from app.ledger import Entry
+from app.loop import Loop
+from app.model import MONEY, ZERO, Bar, Command, Mode, Quote, Symbol, Trade
+from app.performance import Performance, Point, Result, performance
+from app.portfolio import Portfolio
+from app.risk import Limits
+from app.strategies.registry import create
+
+BACKTEST: Mode = "backtest"
+
+
+class Backtest(Struct, frozen=True):
+    """One strategy on one series of bars. Fee and slippage are fractions of the price, allocation of the equity."""
+
+    strategy: str
+    parameters: Mapping[str, str | int | float]
+    capital: Decimal = Decimal(10000)
+    allocation: Decimal = Decimal(1)
+    fee: Decimal = ZERO
+    slippage: Decimal = ZERO
+    limits: Limits = Limits()
+
+
+class BarEquity(Struct, frozen=True):
+    """The account at the close of the bar that opened at `time`."""
+
+    time: datetime
+    equity: float
+
+
+class BacktestReport(Struct, frozen=True):
+    """What came of it. `equity` has one value per bar if it was asked for."""
+
+    symbol: str
+    bars: int
+    start: datetime
+    end: datetime
+    final_equity: Decimal
+    daily_pnl: Decimal
+    performance: Performance
+    trades: list[Trade]
+    equity: list[BarEquity]
+    entries: list[Entry]
+
+
+class MemoryLedger:
+    """A ledger that lasts as long as the run."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        self.entries.extend(entries)
+
+
+def run(plan: Backtest, bars: Sequence[Bar], *, equity_per_bar: bool = False) -> BacktestReport:
+    """Trade `bars` (one symbol, in order) from the first to the last. Raise InputError for a plan that cannot be."""
+    _check(plan, bars)
+    book = MemoryLedger()
+    loop = _assemble(plan, bars, book)
+    curve = _curve(loop, bars) if equity_per_bar else _follow(loop, bars)
+    final = _close(loop, bars[-1])
+    if curve:
+        curve[-1] = BarEquity(curve[-1].time, float(final))
+    return _report(plan, bars, book, loop.engine.portfolio, curve)
+
+
+def _check(plan: Backtest, bars: Sequence[Bar]) -> None:
+    if not bars:
+        raise InputError("there are no bars to trade")
+    if not ZERO < plan.capital <= Decimal(10) ** 12:
+        raise InputError(f"capital {plan.capital} is out of range; use more than 0 and at most 1e12")
+    if not ZERO < plan.allocation <= 1:
+        raise InputError(f"allocation {plan.allocation} is not a fraction; use more than 0 and at most 1")
+    if not ZERO <= plan.fee < 1 or not ZERO <= plan.slippage < 1:
+        raise InputError(f"fee {plan.fee} and slippage {plan.slippage} are fractions; use 0 or more and less than 1")
+
+
+def _assemble(plan: Backtest, bars: Sequence[Bar], book: MemoryLedger) -> Loop:
+    symbol = Symbol(bars[0].symbol, "crypto", MONEY, MONEY)
+    desk = Desk(plan.strategy, symbol.name, create(plan.strategy, plan.parameters))
+    rules = Rules(BACKTEST, BACKTEST, plan.capital, plan.allocation, plan.limits, mark_interval=DAY)
+    broker = SimulatedBroker(
+        {symbol.name: symbol}, cash=plan.capital, costs=Costs(fee=plan.fee, slippage=plan.slippage)
+    )
+    loop = Loop(Engine(Portfolio(), [desk], rules), book, broker)
+    begin = bars[0].time
+    loop.carry_out(loop.engine.start(begin, broker.report(), epoch=1, version=BACKTEST), begin)
+    return loop
+
+
+def _follow(loop: Loop, bars: Sequence[Bar]) -> list[BarEquity]:
+    market = loop.market
+    for bar in bars:
+        market(bar, bar.closes)
+    return []
+
+
+def _curve(loop: Loop, bars: Sequence[Bar]) -> list[BarEquity]:
+    curve, engine = [], loop.engine
+    for bar in bars:
+        loop.market(bar, bar.closes)
+        curve.append(BarEquity(bar.time, float(engine.portfolio.equity_at(engine.marks))))
+    return curve
+
+
+def _close(loop: Loop, last: Bar) -> Decimal:
+    """Drop what is undecided and sell what is held at the close of the last bar; return the final equity."""
+    engine, now = loop.engine, last.closes
+    loop.step(Command(1, "flatten", BACKTEST, BACKTEST, now, "end of data"), now)
+    quote = Quote(last.symbol, now, last.close, last.close, last.close, None, "end of data", now)
+    loop.market(quote, now)
+    loop.carry_out(engine.stop(now, "end of data"), now)
+    return engine.portfolio.equity_at(engine.marks)
+
+
+def _report(
+    plan: Backtest, bars: Sequence[Bar], book: MemoryLedger, account: Portfolio, curve: list[BarEquity]
+) -> BacktestReport:
+    trades = [entry.body.trade for entry in book.entries if isinstance(entry.body, ledger.TradeClosed)]
+    days = [Point(e.at, float(e.body.equity)) for e in book.entries if isinstance(e.body, ledger.DayClosed)]
+    end = bars[-1].closes
+    points = [Point(bars[0].time, float(plan.capital)), *(day for day in days if bars[0].time < day.at < end)]
+    points.append(Point(end, float(account.cash)))
+    results = [Result(t.exit_time, float(t.net), float(t.fees), t.strategy) for t in trades]
+    return BacktestReport(
+        symbol=bars[0].symbol,
+        bars=len(bars),
+        start=bars[0].time,
+        end=end,
+        final_equity=account.cash,
+        daily_pnl=account.cash - _equity_at_last_midnight(plan, days, end),
+        performance=performance(points, results, annualisation=annualisation(bars)),
+        trades=trades,
+        equity=curve,
+        entries=book.entries,
+    )
+
+
+def _equity_at_last_midnight(plan: Backtest, days: Sequence[Point], end: datetime) -> Decimal:
+    """Return the equity that the last day began with; a day that ends at 00:00 began a day before."""
+    midnight = day_start(end - timedelta(microseconds=1))
+    before = [day.equity for day in days if day.at <= midnight]
+    return Decimal(repr(before[-1])) if before else plan.capital
+
+
+def annualisation(bars: Sequence[Bar]) -> Literal[252, 365]:
+    """Tell from its bars whether a market never closes: it trades on weekends, or goes on over midnight UTC."""
+    if any(bar.time.weekday() >= 5 for bar in bars):
+        return 365
+    intraday = bars[0].closes - bars[0].time < DAY
+    through = any(a.closes == b.time and a.time.date() != b.time.date() for a, b in pairwise(bars))
+    return 365 if intraday and through else 252

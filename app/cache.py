@@ -1,0 +1,85 @@
+"""The only Redis: what readers like to have fresh, and may lose at any moment without a cent changing.
+
+Every key has the prefix. Every call has a time limit, and a Redis that is gone is an answer (None, False), no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+PREFIX = "trading:"
+SECONDS = 0.5  # the longest that anyone waits for Redis
+KEEP = 3600  # seconds after which what nobody renews is gone
+BARS_KEPT = 1000
+
+
+class Cache:
+    """A Redis server, or the lack of one. `connected` says how the last call went."""
+
+    def __init__(self, url: str) -> None:
+        self.connected = False
+        self._redis = redis.asyncio.from_url(
+            url or "redis://127.0.0.1:6379", socket_timeout=SECONDS, socket_connect_timeout=SECONDS, max_connections=4
+        )
+
+    async def put(self, values: Mapping[str, bytes]) -> bool:
+        """Store values under their names; return whether Redis took them."""
+        try:
+            async with self._redis.pipeline(transaction=False) as batch:
+                for name, value in values.items():
+                    batch.set(PREFIX + name, value, ex=KEEP)
+                await batch.execute()
+            self.connected = True
+        except (RedisError, OSError, TimeoutError):
+            self.connected = False
+        return self.connected
+
+    async def get(self, name: str) -> bytes | None:
+        """Return a value, None if there is none or no Redis."""
+        try:
+            value = await self._redis.get(PREFIX + name)
+            self.connected = True
+            return _bytes(value) if value is not None else None
+        except (RedisError, OSError, TimeoutError):
+            self.connected = False
+            return None
+
+    async def push(self, name: str, values: Iterable[bytes]) -> bool:
+        """Add to the end of a list that keeps its newest entries; return whether Redis took them."""
+        try:
+            async with self._redis.pipeline(transaction=False) as batch:
+                batch.rpush(PREFIX + name, *values)
+                batch.ltrim(PREFIX + name, -BARS_KEPT, -1)
+                batch.expire(PREFIX + name, KEEP * 24)
+                await batch.execute()
+            self.connected = True
+        except (RedisError, OSError, TimeoutError):
+            self.connected = False
+        return self.connected
+
+    async def list(self, name: str, newest: int) -> list[bytes]:
+        """Return the newest entries of a list, oldest first; none if there is no Redis."""
+        try:
+            found = await self._redis.lrange(PREFIX + name, -newest, -1)
+            self.connected = True
+            return [_bytes(value) for value in found]
+        except (RedisError, OSError, TimeoutError):
+            self.connected = False
+            return []
+
+    async def forget(self, name: str) -> None:
+        """Drop a value, if there is a Redis that has it."""
+        try:
+            await self._redis.delete(PREFIX + name)
+        except (RedisError, OSError, TimeoutError):
+            self.connected = False
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+def _bytes(value: bytes | str) -> bytes:
+    return value.encode() if isinstance(value, str) else value

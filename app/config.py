@@ -1,0 +1,237 @@
+"""All settings, frozen, in one place: from the environment, a `.env` file, and systemd credentials.
+
+The environment wins over `.env`, a credential over both. A key in `.env` that is not known here refuses to start, since
+a misspelt limit is no limit. The comment beside each field is its documentation; `.env.example` lists them all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Struct
+
+from app.errors import ConfigurationError, InputError
+from app.model import Symbol, parse_symbol
+from app.risk import Limits
+from app.secret import Secret
+
+CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd: one file per secret
+OTHERS = ("OPS_",)  # prefixes of settings that belong to other parts of the appliance
+SIMULATED_BAR, LIVE_BAR = timedelta(seconds=15), timedelta(minutes=1)
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the operator decided. Every field is the environment variable of the same name in upper case."""
+
+    target_symbols: str = "AAPL,MSFT,NVDA,SPY,BTC/USD,ETH/USD"
+    strategies: str = "sma_cross:fast=20:slow=60,rsi_reversion,donchian:entry=40:exit=20,bollinger,momentum"
+    trading_mode: Literal["paper", "live"] = "paper"
+    market_data: Literal["", "live", "simulated"] = ""  # empty: live when a provider's key is set, else simulated
+    initial_capital: Decimal = Decimal(1000)  # of a new account only; an existing one keeps its own
+    allocation: Decimal = Decimal("0.1")  # fraction of equity that one entry spends
+
+    finnhub_api_key: Secret = Secret("")
+    twelvedata_api_key: Secret = Secret("")
+    finnhub_url: str = "https://finnhub.io/api/v1"
+    finnhub_ws_url: str = "wss://ws.finnhub.io"
+    twelvedata_url: str = "https://api.twelvedata.com"
+    twelvedata_ws_url: str = "wss://ws.twelvedata.com/v1/quotes/price"
+    alpaca_url: str = "https://paper-api.alpaca.markets"
+    alpaca_stream_url: str = "wss://paper-api.alpaca.markets/stream"
+    heartbeat_url: str = ""
+    httpx_pool_connections: int = 20
+    httpx_pool_maxsize: int = 50
+
+    data_dir: str = "data"
+    ledger_expected: bool = False  # true: never begin a new account, a missing ledger is an error
+    redis_url: str = ""  # empty: the supervisor starts one of its own
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+    api_workers: int = 1
+    allowed_hosts: str = ""  # host names, besides the loopback ones, under which the API may be called
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    bar_seconds: int = 0  # length of a bar; 0: 15 on the simulated market, else 60
+    warmup_bars: int = 240
+    simulation_seed: int = 7
+    simulation_tick_ms: int = 1000  # time between two quotes of a symbol
+    mark_seconds: int = 60  # how often the account is marked to market in the ledger
+    snapshot_every: int = 1000  # entries between two snapshots
+    strategy_budget_ms: int = 500  # a strategy that thinks longer about one bar is quarantined; 0: no limit
+    paper_fee: Decimal = Decimal("0.0005")  # fraction of notional
+    paper_slippage: Decimal = Decimal("0.0001")  # fraction of price
+    paper_spread: Decimal = Decimal(0)  # fraction of price, where a quote has no bid and ask
+    record: str = ""  # file to write every event to, for `tradectl replay`
+
+    risk_max_position: Decimal | None = Decimal("0.3")
+    risk_max_gross_exposure: Decimal | None = Decimal("1.0")
+    risk_max_order_notional: Decimal | None = None
+    risk_min_order_notional: Decimal | None = Decimal(1)
+    risk_max_orders_per_minute: int | None = 60
+    risk_price_collar: Decimal | None = Decimal("0.05")
+    risk_daily_loss: Decimal | None = Decimal("0.05")
+    risk_daily_loss_amount: Decimal | None = Decimal(50)
+    risk_max_drawdown: Decimal | None = Decimal("0.2")
+    risk_losses_in_a_row: int | None = 5
+    risk_cooldown_minutes: int = 15
+    risk_stop_loss: Decimal | None = Decimal("0.03")
+    risk_trailing_stop: Decimal | None = None
+    risk_take_profit: Decimal | None = None
+    risk_max_quote_age: float | None = 60.0  # seconds
+    risk_max_clock_offset: float | None = 2.0  # seconds
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.data_dir).expanduser()
+
+    @property
+    def symbols(self) -> list[Symbol]:
+        """The symbols to trade. Raise ConfigurationError for one that cannot be read."""
+        try:
+            return [parse_symbol(text) for text in self.target_symbols.split(",") if text.strip()]
+        except InputError as fault:
+            raise ConfigurationError(f"TARGET_SYMBOLS: {fault}") from fault
+
+    @property
+    def simulated(self) -> bool:
+        keyed = bool(self.finnhub_api_key or self.twelvedata_api_key)
+        return self.market_data == "simulated" or (not self.market_data and not keyed)
+
+    @property
+    def bar_interval(self) -> timedelta:
+        chosen = timedelta(seconds=self.bar_seconds)
+        return chosen or (SIMULATED_BAR if self.simulated else LIVE_BAR)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            max_position=self.risk_max_position,
+            max_gross_exposure=self.risk_max_gross_exposure,
+            max_order_notional=self.risk_max_order_notional,
+            min_order_notional=self.risk_min_order_notional,
+            max_orders_per_minute=self.risk_max_orders_per_minute,
+            price_collar=self.risk_price_collar,
+            daily_loss=self.risk_daily_loss,
+            daily_loss_amount=self.risk_daily_loss_amount,
+            max_drawdown=self.risk_max_drawdown,
+            losses_in_a_row=self.risk_losses_in_a_row,
+            cooldown=timedelta(minutes=self.risk_cooldown_minutes),
+            stop_loss=self.risk_stop_loss,
+            trailing_stop=self.risk_trailing_stop,
+            take_profit=self.risk_take_profit,
+            max_quote_age=_seconds(self.risk_max_quote_age),
+            max_clock_offset=_seconds(self.risk_max_clock_offset),
+        )
+
+
+def public_settings(settings: Settings) -> dict[str, str]:
+    """Return every setting that is no secret as text, under its name in the environment."""
+    shown = {key: getattr(settings, field) for key, field in FIELDS.items() if key not in SECRETS}
+    return {key: "" if value is None else f"{value}" for key, value in shown.items()}
+
+
+class StrategyPlan(Struct, frozen=True):
+    """A strategy to run on every symbol, with the parameters that were given."""
+
+    name: str
+    parameters: dict[str, str]
+
+
+FIELDS = {field.upper(): field for field in Settings.__struct_fields__}
+SECRETS = frozenset(name for name in FIELDS if name.endswith("_API_KEY"))
+
+
+def load(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".env")) -> Settings:
+    """Read the settings. Raise ConfigurationError naming the key, its value and what it should be."""
+    given = {key: value for key, value in environment.items() if key in FIELDS}
+    merged = _from_file(env_file) | given | _from_credentials(environment)
+    values: dict[str, Any] = {}
+    for key, text in merged.items():
+        values[FIELDS[key]] = Secret(text) if key in SECRETS else _value(key, text)
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def strategy_plans(text: str) -> list[StrategyPlan]:
+    """Read `name:key=value:key=value,name…`. Raise ConfigurationError for what does not read so."""
+    plans = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, *settings = part.split(":")
+        if not all("=" in setting for setting in settings):
+            raise ConfigurationError(f"STRATEGIES: {part!r} does not read as name:key=value:key=value")
+        plans.append(StrategyPlan(name, dict(tuple(s.split("=", 1)) for s in settings)))  # type: ignore[misc]
+    if len({plan.name for plan in plans}) < len(plans):
+        raise ConfigurationError(f"STRATEGIES names a strategy twice: {text}")
+    return plans
+
+
+def _from_file(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    found = {key: value or "" for key, value in dotenv_values(path, interpolate=False).items()}
+    for key in found:
+        if key not in FIELDS and not key.startswith(OTHERS):
+            close = get_close_matches(key, FIELDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else "see .env.example for those that exist"
+            raise ConfigurationError(f"{path}: there is no setting {key}; {hint}")
+    return {key: value for key, value in found.items() if key in FIELDS}
+
+
+def _from_credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    directory = environment.get(CREDENTIALS)
+    if not directory:
+        return {}
+    files = {name: Path(directory) / name for name in SECRETS}
+    return {name: path.read_text().strip() for name, path in files.items() if path.exists()}
+
+
+def _value(key: str, text: str) -> Any:
+    """Convert a text to the type of its field; an empty text turns an optional limit off."""
+    kind = _TYPES[FIELDS[key]]
+    text = text.strip()
+    if not text and kind is not str and not _is_text_choice(kind):
+        text = "null"
+    try:
+        return msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError as fault:
+        raise ConfigurationError(f"{key}={text!r}: {str(fault)[:1].lower()}{str(fault)[1:]}") from fault
+
+
+def _is_text_choice(kind: Any) -> bool:
+    return "" in getattr(kind, "__args__", ())
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what is well-formed but makes no sense."""
+    if not 0 < settings.initial_capital <= 10**12:
+        raise ConfigurationError(f"INITIAL_CAPITAL={settings.initial_capital} is out of range; use 1 to 1e12")
+    if not 0 < settings.allocation <= 1:
+        raise ConfigurationError(f"ALLOCATION={settings.allocation} is a fraction; use more than 0 and at most 1")
+    if not 0 < settings.api_port < 65536:
+        raise ConfigurationError(f"API_PORT={settings.api_port} is not a port; use 1 to 65535")
+    for name in ("api_workers", "warmup_bars", "simulation_tick_ms", "mark_seconds", "snapshot_every"):
+        if getattr(settings, name) < 1:
+            raise ConfigurationError(f"{name.upper()}={getattr(settings, name)} must be at least 1")
+    for name in (field for field in FIELDS.values() if field.startswith(("risk_", "paper_"))):
+        value = getattr(settings, name)
+        if value is not None and value < 0:
+            raise ConfigurationError(f"{name.upper()}={value} must not be negative; leave it empty to turn it off")
+    if not settings.symbols:
+        raise ConfigurationError("TARGET_SYMBOLS is empty; name at least one, as AAPL or BTC/USD")
+    strategy_plans(settings.strategies)
+
+
+def _seconds(number: float | None) -> timedelta | None:
+    return None if number is None else timedelta(seconds=number)
+
+
+_TYPES = {field.name: field.type for field in msgspec.structs.fields(Settings)}

@@ -1,0 +1,121 @@
+"""What an operator may ask for: one small function per command, each answers with a sentence.
+
+A command that cannot be carried out is Refused with the reason; either way the engine writes who asked for what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from app.errors import Refused
+from app.ledger import (
+    Body,
+    StrategyDisabled,
+    StrategyEnabled,
+    TradingReleased,
+    TradingStarted,
+    TradingStopped,
+)
+from app.model import Command, Trade
+from app.portfolio import Portfolio
+
+
+class Controlled(Protocol):
+    """What the commands need of the engine."""
+
+    portfolio: Portfolio
+
+    def record(self, body: Body) -> Trade | None: ...
+    def cancel_entries(self) -> None: ...
+    def close_all(self, reason: str) -> int: ...
+    def halt(self, rule: str, reason: str, who: str) -> None: ...
+    def seat(self) -> None: ...
+    def strategies(self) -> frozenset[str]: ...
+
+
+def carry_out(engine: Controlled, command: Command) -> tuple[Literal["done", "refused"], str]:
+    """Do what the command says; return whether it was done, and what to tell the operator."""
+    if command.name not in COMMANDS:
+        return "refused", f"there is no command {command.name!r}; there are {', '.join(COMMANDS)}"
+    try:
+        return "done", COMMANDS[command.name](engine, command)
+    except Refused as refusal:
+        return "refused", str(refusal)
+
+
+def _start(engine: Controlled, command: Command) -> str:
+    book = engine.portfolio
+    if book.halted:
+        raise Refused(f"trading is halted ({book.halted.rule}: {book.halted.text}); release it first, with who and why")
+    kept = f"the account keeps its {book.cash:.2f} in cash" if "initial_capital" in command.arguments else ""
+    if not book.stopped:
+        return "; ".join(filter(None, ["trading was not stopped", kept]))
+    engine.record(TradingStarted(command.who, command.reason))
+    return "; ".join(filter(None, ["trading resumes", kept]))
+
+
+def _stop(engine: Controlled, command: Command) -> str:
+    if engine.portfolio.stopped:
+        return "trading was stopped already"
+    engine.record(TradingStopped(command.who, command.reason))
+    engine.cancel_entries()
+    return f"trading is stopped; {len(engine.portfolio.positions)} positions are kept"
+
+
+def _halt(engine: Controlled, command: Command) -> str:
+    if engine.portfolio.halted:
+        return "trading was halted already"
+    engine.halt("kill_switch", command.reason or "no reason given", command.who)
+    return "trading is halted until it is released; exits stay possible"
+
+
+def _release(engine: Controlled, command: Command) -> str:
+    halted = engine.portfolio.halted
+    if not halted:
+        return "trading was not halted"
+    if not command.reason.strip():
+        raise Refused("a release needs a reason: say why it is safe to trade again")
+    if halted.rule == "reconciliation" and not engine.portfolio.reconciled:
+        raise Refused(f"the books still differ from the broker's ({halted.text}); mend that and restart the engine")
+    engine.record(TradingReleased(command.who, command.reason))
+    return f"released; trading is {engine.portfolio.state}"
+
+
+def _flatten(engine: Controlled, command: Command) -> str:
+    if not engine.portfolio.stopped:
+        engine.record(TradingStopped(command.who, command.reason or "flatten"))
+    engine.cancel_entries()
+    closing = engine.close_all(f"flatten by {command.who}")
+    return f"trading is stopped; {closing} positions are being closed"
+
+
+def _disable(engine: Controlled, command: Command) -> str:
+    name = _strategy(engine, command)
+    engine.record(StrategyDisabled(name, command.who, command.reason))
+    return f"{name} enters no more; what it holds it may still leave"
+
+
+def _enable(engine: Controlled, command: Command) -> str:
+    name = _strategy(engine, command)
+    engine.record(StrategyEnabled(name, command.who))
+    engine.seat()
+    return f"{name} may trade"
+
+
+def _strategy(engine: Controlled, command: Command) -> str:
+    name = command.arguments.get("strategy", "")
+    if name not in engine.strategies():
+        raise Refused(f"there is no strategy {name!r} here; there are {', '.join(sorted(engine.strategies()))}")
+    return name
+
+
+COMMANDS: dict[str, Callable[[Controlled, Command], str]] = {
+    "start": _start,
+    "stop": _stop,
+    "halt": _halt,
+    "release": _release,
+    "flatten": _flatten,
+    "disable": _disable,
+    "enable": _enable,
+}

@@ -1,0 +1,528 @@
+"""One loop decides. Every event is handled here, one after the other, and nothing else changes the account.
+
+`handle` is synchronous: an event in, ledger entries and messages for the broker out. The caller makes the entries
+durable and only then sends the messages: decide, write, send. An order's id derives from the entry that decided it.
+The engine never asks for the time and does no input or output, so that live, paper, replay and backtest are the same
+code, and the same events make the same ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from app import control, ledger
+from app.broker import BrokerReport
+from app.clock import DAY, EPOCH, RoundTheClock, Session, boundary_after, day_start
+from app.desk import Desk, Gate, gate_of
+from app.ledger import Body, Entry
+from app.model import (
+    ENTER,
+    ZERO,
+    Bar,
+    BrokerEvent,
+    Command,
+    Mode,
+    Order,
+    OrderAccepted,
+    OrderCanceled,
+    OrderExpired,
+    OrderFilled,
+    OrderNotFound,
+    OrderRejected,
+    OrderUnknown,
+    Quote,
+    Trade,
+)
+from app.portfolio import Portfolio, Position, position_key
+from app.reconcile import differences
+from app.risk import Approved, Denied, Limits, Situation, daily_loss_floor, drawdown_floor, judge, protect, rules_for
+from app.sizing import entry_order, exit_order
+from app.stream import Event, Tick
+
+CRASH_LOOP = 4  # unclean starts …
+CRASH_WINDOW = timedelta(minutes=10)  # … within this time bring trading up halted
+
+
+class Submit(Struct, frozen=True):
+    order: Order
+
+
+class Cancel(Struct, frozen=True):
+    order_id: str
+
+
+class Ask(Struct, frozen=True):
+    order_id: str
+
+
+Message = Submit | Cancel | Ask
+
+
+class Decision(Struct, frozen=True):
+    """What an event led to: entries to make durable, then messages to send."""
+
+    entries: Sequence[Entry] = ()
+    messages: Sequence[Message] = ()
+
+
+class Rules(Struct, frozen=True):
+    """How this engine trades. `allocation` is the fraction of equity that one entry spends."""
+
+    account: str
+    mode: Mode
+    capital: Decimal
+    allocation: Decimal
+    limits: Limits = Limits()
+    mark_interval: timedelta = timedelta(minutes=1)
+    resend_within: timedelta = timedelta(seconds=30)
+
+
+NOTHING = Decision()
+NO_FLOOR = float("-inf")
+
+
+class Engine:
+    """The decider. `portfolio` is what the ledger says; `desks` are the strategies, one for each symbol they trade."""
+
+    def __init__(
+        self, portfolio: Portfolio, desks: Sequence[Desk], rules: Rules, session: Session | None = None
+    ) -> None:
+        self.portfolio = portfolio
+        self.rules = rules
+        self.desks = {desk.key: desk for desk in desks}
+        self.events = portfolio.cause
+        self.now = EPOCH
+        self.marks: dict[str, float] = dict(portfolio.marks)
+        self.seen: dict[str, tuple[datetime, datetime]] = {}  # symbol -> our time and the source's time of its mark
+        self._session = session or RoundTheClock()
+        self._rules = rules_for(rules.limits)
+        self._protects = any(
+            limit is not None
+            for limit in (rules.limits.stop_loss, rules.limits.trailing_stop, rules.limits.take_profit)
+        )
+        self._by_symbol: dict[str, list[Desk]] = {}
+        self._closes: dict[str, float] = {}  # the close of each symbol's last bar built from quotes
+        self._watches = any(
+            limit is not None
+            for limit in (rules.limits.daily_loss, rules.limits.daily_loss_amount, rules.limits.max_drawdown)
+        )
+        self._best = {key: position.best_mark for key, position in portfolio.positions.items()}
+        self._held: dict[str, float] = {}
+        self._equity = 0.0
+        self._floor = NO_FLOOR
+        self._next_mark = EPOCH
+        self._entries: list[Entry] = []
+        self._messages: list[Message] = []
+        self._refresh()
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def warm(self, event: Quote | Bar) -> None:
+        """Take in the past: strategies and marks follow it, nothing is decided."""
+        if isinstance(event, Quote):
+            self.marks[event.symbol] = event.price
+        else:
+            self.marks[event.symbol] = event.close
+            for desk in self._by_symbol.get(event.symbol, ()):
+                desk.signal = desk.on_bar(event)
+        self._follow(event.symbol, self.marks[event.symbol], event.time)
+
+    def start(self, now: datetime, report: BrokerReport, *, epoch: int, version: str) -> Decision:
+        """Open the books: first start, restart and recovery are this one path. Trading begins if the books agree."""
+        self.now = now
+        book = self.portfolio
+        if not book.seq:
+            self.record(ledger.AccountOpened(self.rules.account, self.rules.capital, self.rules.mode))
+        self.record(ledger.EngineStarted(epoch, version, clean=not book.running))
+        self._brake_a_crash_loop()
+        found = differences(book, report)
+        if found:
+            self.record(ledger.DifferencesFound(found))
+            said = "; ".join(f"{d.subject}: ours {d.ours}, theirs {d.theirs}" for d in found)
+            self.halt("reconciliation", said, "engine")
+        else:
+            self.record(ledger.Reconciled())
+        for order_id, open_order in book.orders.items():
+            if open_order.status != "accepted" or order_id not in report.orders:
+                self._messages.append(Ask(order_id))
+        self._refresh()
+        return self._decided()
+
+    def stop(self, now: datetime, reason: str) -> Decision:
+        """Close the books. Positions and open orders stay as they are."""
+        self.now = now
+        if now >= self._next_mark:
+            self._mark(now, inclusive=True)
+        self.record(ledger.EngineStopped(reason))
+        return self._decided()
+
+    def handle(self, event: Event | BrokerEvent, now: datetime) -> Decision:
+        """Take the next event at the time `now`; return what it leads to."""
+        self.now = now
+        _HANDLERS[type(event)](self, event)
+        return self._decided() if self._entries or self._messages else NOTHING
+
+    def strategies(self) -> frozenset[str]:
+        """Return the names of the strategies at work here."""
+        return frozenset(desk.strategy for desk in self.desks.values())
+
+    def explain(self) -> list[Gate]:
+        """Say for each strategy and symbol what stands between it and its next trade."""
+        return [gate_of(desk, self.portfolio, partial(self._verdict, desk)) for desk in self.desks.values()]
+
+    # -- the market -----------------------------------------------------------------------------------------------
+
+    def _on_bar(self, bar: Bar) -> None:
+        if bar.built:
+            self._closes[bar.symbol] = bar.close
+        else:
+            self._price(bar.symbol, bar.close, bar.closes)
+        for desk in self._by_symbol.get(bar.symbol, ()):
+            try:
+                signal = desk.signal = desk.on_bar(bar)
+            except Exception as fault:  # the wall around one strategy: whatever it raises, the others go on
+                self._quarantine(desk, fault)
+                continue
+            if signal is None:
+                continue
+            if signal is ENTER:
+                if not desk.engaged:
+                    self._enter(desk)
+            elif desk.engaged:
+                self._leave(desk)
+
+    def _quarantine(self, desk: Desk, fault: Exception) -> None:
+        reason = f"{type(fault).__name__} on {desk.symbol}: {fault}"
+        self.record(ledger.StrategyQuarantined(desk.strategy, reason))
+        self.seat()
+
+    def _on_quote(self, quote: Quote) -> None:
+        self._price(quote.symbol, quote.price, quote.time)
+
+    def _price(self, symbol: str, price: float, source_time: datetime) -> None:
+        """Mark a symbol: everything that watches prices looks at it here."""
+        self.events += 1
+        now = self.now
+        if now > self._next_mark:
+            self._mark(now, inclusive=False)
+        marks, held = self.marks, self._held.get(symbol)
+        before = marks.get(symbol, price)
+        marks[symbol] = price
+        self.seen[symbol] = (now, source_time)
+        if held:
+            if self._watches:
+                self._equity += held * (price - before)
+                if self._equity < self._floor:
+                    self._breach()
+            if self._protects:
+                self._protect(symbol, price)
+
+    def _follow(self, symbol: str, price: float, at: datetime) -> None:
+        """Let the best price of what is held follow the market, for the trailing stop."""
+        for key, position in self.portfolio.positions.items():
+            if position.symbol == symbol and at >= position.opened_at:
+                self._best[key] = max(self._best.get(key, 0.0), price)
+
+    def _protect(self, symbol: str, price: float) -> None:
+        self._follow(symbol, price, self.now)
+        for key, position in list(self.portfolio.positions.items()):
+            if position.symbol != symbol or self.portfolio.state == "stopped":
+                continue
+            asked = protect(position, price, self._best.get(key, 0.0), self.rules.limits)
+            if asked is not None:
+                self._close(position, str(asked))
+
+    def _breach(self) -> None:
+        """A limit of the whole account is crossed: act once, with the exact figures."""
+        book, limits = self.portfolio, self.rules.limits
+        equity = book.equity_at(self.marks)
+        daily, drawdown = daily_loss_floor(book, limits), drawdown_floor(book, limits)
+        if daily is not None and equity < daily and "daily_loss" not in book.reduced:
+            until = day_start(self.now) + DAY
+            self.record(ledger.TradingReduced("daily_loss", f"equity {daily:.2f}", f"equity {equity:.2f}", until))
+            self.cancel_entries()
+        if drawdown is not None and equity < drawdown and not book.halted:
+            text = f"equity {equity:.2f} fell below {drawdown:.2f}, from a peak of {book.peak:.2f}"
+            self.halt("max_drawdown", text, "risk")
+        self._revalue()
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def _on_tick(self, _: Tick) -> None:
+        if self.now > self._next_mark:
+            self._mark(self.now, inclusive=False)
+        for order_id, open_order in self.portfolio.orders.items():
+            if open_order.status == "unknown":
+                self._messages.append(Ask(order_id))
+
+    def _mark(self, now: datetime, *, inclusive: bool) -> None:
+        """Write the account at market prices, as of the last multiple of the mark interval up to `now`."""
+        book, interval = self.portfolio, self.rules.mark_interval
+        boundary = boundary_after(now, interval) - interval
+        if not inclusive and boundary == now:
+            boundary -= interval
+        held = book.holdings()
+        marks = {symbol: self.marks[symbol] for symbol in sorted(held) if symbol in self.marks}
+        equity = book.equity_at(self.marks)
+        if day_start(boundary) > book.day:
+            self.record(ledger.DayClosed(equity, book.cash, marks, book.flow_today), day_start(boundary))
+        elif held or equity != book.equity:
+            self.record(ledger.EquityMarked(equity, book.cash, marks), boundary)
+        for rule, reason in list(book.reduced.items()):
+            if reason.until is not None and reason.until <= now:
+                self.record(ledger.ReductionEnded(rule))
+        self._revalue()
+        self._next_mark = boundary + interval
+
+    # -- decisions ------------------------------------------------------------------------------------------------
+
+    def _enter(self, desk: Desk) -> None:
+        if desk.strategy in self.portfolio.left_out:
+            return
+        order, verdict = self._proposal(desk)
+        if isinstance(verdict, Denied):
+            if desk.denied is None or desk.denied.rule != verdict.rule:
+                said = (verdict.rule, verdict.limit, verdict.value)
+                self.record(ledger.OrderDenied(desk.strategy, desk.symbol, order.side, *said))
+            desk.denied = verdict
+            return
+        desk.denied = None
+        self._submit(order)
+
+    def _proposal(self, desk: Desk) -> tuple[Order, Approved | Denied]:
+        """Return the order that would enter now, and risk's answer to it."""
+        situation = self._situation(desk.symbol)
+        order = entry_order(
+            self.portfolio,
+            order_id=self._order_id(),
+            strategy=desk.strategy,
+            symbol=desk.symbol,
+            allocation=self.rules.allocation,
+            equity=situation.equity,
+            price=self.marks.get(desk.symbol, 0.0),
+            now=self.now,
+            correlation=self.events,
+            reason="enter signal",
+        )
+        return order, judge(order, situation, self._rules)
+
+    def _verdict(self, desk: Desk) -> Approved | Denied:
+        return self._proposal(desk)[1]
+
+    def _leave(self, desk: Desk) -> None:
+        if self.portfolio.state in ("stopped", "reconciling"):
+            return
+        position = self.portfolio.positions.get(desk.key)
+        if position is not None:
+            self._close(position, "exit signal")
+        else:
+            self._cancel([o.order for o in self.portfolio.orders.values() if _key(o.order) == desk.key])
+
+    def _close(self, position: Position, reason: str) -> None:
+        """Close a position with one market order, unless one is under way."""
+        key = position_key(position.strategy, position.symbol)
+        working = [o.order for o in self.portfolio.orders.values() if _key(o.order) == key]
+        if any(order.reduces for order in working):
+            return
+        self._cancel(working)
+        self._submit(
+            exit_order(
+                position,
+                order_id=self._order_id(),
+                price=self.marks.get(position.symbol, 0.0),
+                now=self.now,
+                correlation=self.events,
+                reason=reason,
+            )
+        )
+
+    def _submit(self, order: Order) -> None:
+        self.record(ledger.OrderSubmitted(order))
+        self._messages.append(Submit(order))
+        self._engage(_key(order))
+
+    def _cancel(self, orders: Sequence[Order]) -> None:
+        self._messages.extend(Cancel(order.id) for order in orders)
+
+    def cancel_entries(self) -> None:
+        """Ask the broker to cancel every open order that could add to a position."""
+        self._cancel([o.order for o in self.portfolio.orders.values() if not o.order.reduces])
+
+    def close_all(self, reason: str) -> int:
+        """Ask for every position to be closed; return how many there are."""
+        for position in list(self.portfolio.positions.values()):
+            self._close(position, reason)
+        return len(self.portfolio.positions)
+
+    def halt(self, rule: str, reason: str, who: str) -> None:
+        """Latch the halt and cancel what could still add risk. Exits stay possible."""
+        if not self.portfolio.halted:
+            self.record(ledger.TradingHalted(rule, reason, who))
+        self.cancel_entries()
+
+    def seat(self) -> None:
+        """Let every strategy think that is not in quarantine; one that is stays silent until it is enabled."""
+        out = {name for name, reason in self.portfolio.left_out.items() if reason.rule == "quarantine"}
+        self._by_symbol = {}
+        for desk in self.desks.values():
+            if desk.strategy not in out:
+                self._by_symbol.setdefault(desk.symbol, []).append(desk)
+
+    def _on_command(self, command: Command) -> None:
+        before = self.portfolio.state
+        outcome, message = control.carry_out(self, command)
+        said = (command.id, command.name, command.who, command.origin, command.reason, outcome, message)
+        self.record(ledger.CommandHandled(*said, before=before, after=self.portfolio.state))
+        self._refresh()
+
+    # -- the broker -----------------------------------------------------------------------------------------------
+
+    def _on_fill(self, filled: OrderFilled) -> None:
+        book, fill = self.portfolio, filled.fill
+        if book.knows(fill):
+            return
+        if fill.order_id not in book.orders and fill.order_id not in book.finished:
+            self.halt("foreign_fill", f"the venue filled order {fill.order_id}, which is not ours", "engine")
+            return
+        self._roll_over()
+        trade = self.record(filled)
+        if trade is not None:
+            self.record(ledger.TradeClosed(trade))
+        key = position_key(fill.strategy, fill.symbol)
+        if key in book.positions:
+            self._best.setdefault(key, float(fill.price))
+        else:
+            self._best.pop(key, None)
+        self._held[fill.symbol] = float(book.holdings().get(fill.symbol, ZERO))
+        self._engage(key)
+        self._revalue()
+
+    def _on_accepted(self, accepted: OrderAccepted) -> None:
+        open_order = self.portfolio.orders.get(accepted.order_id)
+        if open_order is not None and open_order.status != "accepted":
+            self._roll_over()
+            self.record(accepted)
+
+    def _on_over(self, over: OrderRejected | OrderCanceled | OrderExpired) -> None:
+        open_order = self.portfolio.orders.get(over.order_id)
+        if open_order is not None:
+            self._roll_over()
+            self.record(over)
+            self._engage(_key(open_order.order))
+
+    def _on_unknown(self, unknown: OrderUnknown) -> None:
+        open_order = self.portfolio.orders.get(unknown.order_id)
+        if open_order is not None and open_order.status != "unknown":
+            self.record(unknown)
+
+    def _on_not_found(self, lost: OrderNotFound) -> None:
+        """The venue never had it: send it now, for the first time in truth, unless it is too old to still be meant."""
+        open_order = self.portfolio.orders.get(lost.order_id)
+        if open_order is None:
+            return
+        order = open_order.order
+        if self.now - order.decided_at <= self.rules.resend_within and self._still_meant(order):
+            self._messages.append(Submit(order))
+        else:
+            self.record(OrderExpired(order.id, "it never reached the venue and is too old to be sent now"))
+            self._engage(_key(order))
+
+    def _still_meant(self, order: Order) -> bool:
+        return order.reduces or self.portfolio.state == "active"
+
+    # -- books ----------------------------------------------------------------------------------------------------
+
+    def record(self, body: Body, at: datetime | None = None) -> Trade | None:
+        """Add an entry to the decision under way and apply it to the account; return the trade it completed, if any."""
+        entry = Entry(self.portfolio.seq + 1, at or self.now, self.events, body)
+        self._entries.append(entry)
+        return self.portfolio.apply(entry)
+
+    def _decided(self) -> Decision:
+        decision = Decision(self._entries, self._messages)
+        self._entries, self._messages = [], []
+        return decision
+
+    def _order_id(self) -> str:
+        return f"{self.rules.account}-{self.portfolio.seq + 1}"
+
+    def _situation(self, symbol: str) -> Situation:
+        ours, source = self.seen.get(symbol, (None, None))
+        return Situation(
+            portfolio=self.portfolio,
+            limits=self.rules.limits,
+            now=self.now,
+            equity=self.portfolio.equity_at(self.marks),
+            marks=self.marks,
+            price=self.marks.get(symbol),
+            priced_at=ours,
+            source_time=source,
+            reference=self._closes.get(symbol),
+            session=self._session,
+        )
+
+    def _engage(self, key: str) -> None:
+        """Note on the desk whether it holds its symbol or an order of its is under way."""
+        desk = self.desks.get(key)
+        if desk is not None:
+            book = self.portfolio
+            desk.holding = desk.engaged = key in book.positions
+            for open_order in book.orders.values():
+                if _key(open_order.order) == key:
+                    desk.engaged = True
+
+    def _refresh(self) -> None:
+        self.seat()
+        for key in self.desks:
+            self._engage(key)
+        self._held = {symbol: float(quantity) for symbol, quantity in self.portfolio.holdings().items()}
+        self._next_mark = boundary_after(self.portfolio.marked_at, self.rules.mark_interval)
+        self._revalue()
+
+    def _revalue(self) -> None:
+        """Bring the running equity and the floor under it in line with the books."""
+        if not self._watches:
+            return
+        book, limits = self.portfolio, self.rules.limits
+        self._equity = float(book.equity_at(self.marks))
+        floors = [
+            None if "daily_loss" in book.reduced else daily_loss_floor(book, limits),
+            None if book.halted else drawdown_floor(book, limits),
+        ]
+        self._floor = max((float(floor) for floor in floors if floor is not None), default=NO_FLOOR)
+
+    def _roll_over(self) -> None:
+        """Mark the account before a broker's event that comes at or after the next mark."""
+        if self.now >= self._next_mark:
+            self._mark(self.now, inclusive=True)
+
+    def _brake_a_crash_loop(self) -> None:
+        recent = [at for at in self.portfolio.unclean_starts if self.now - at < CRASH_WINDOW]
+        if len(recent) >= CRASH_LOOP:
+            text = f"{len(recent)} unclean starts within {CRASH_WINDOW.total_seconds() / 60:g} minutes"
+            self.halt("crash_loop", text, "engine")
+
+
+def _key(order: Order) -> str:
+    return position_key(order.strategy, order.symbol)
+
+
+_HANDLERS: dict[type, Callable[[Engine, Any], None]] = {
+    Bar: Engine._on_bar,
+    Quote: Engine._on_quote,
+    Tick: Engine._on_tick,
+    Command: Engine._on_command,
+    OrderAccepted: Engine._on_accepted,
+    OrderRejected: Engine._on_over,
+    OrderCanceled: Engine._on_over,
+    OrderExpired: Engine._on_over,
+    OrderFilled: Engine._on_fill,
+    OrderUnknown: Engine._on_unknown,
+    OrderNotFound: Engine._on_not_found,
+}

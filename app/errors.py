@@ -1,0 +1,101 @@
+"""Every error that this program raises on purpose, and who has to act on it.
+
+TradingError                 something a person or a caller can act on
+├── ConfigurationError       the operator corrects a setting; nothing was started
+├── InputError               the caller corrects the request or the file; nothing was changed
+├── StoreError               the ledger cannot be used; trading stops
+│   ├── StoreMissing         a known account without its ledger: mount or restore it
+│   ├── StoreForeign         not a ledger of this account: point DATA_DIR elsewhere
+│   ├── StoreNewer           written by a newer release: deploy that release
+│   ├── StoreDamaged         the hash chain or the fold does not hold: wake a person, restore
+│   ├── StoreFull            no space left: free some, then start again
+│   └── LeaseLost            another engine took over: this one must not write again
+├── LeaseHeld                another engine runs on this account: leave it or stop it
+├── FeedError                a provider misbehaved: retry, then fail over
+├── BrokerError              the venue did not answer as agreed: the order is unknown until asked for
+├── NotRunning               the appliance does not answer: start it
+├── TimedOut                 the answer did not come in time: ask again before repeating
+├── Refused                  understood and denied, with the reason
+└── Halted                   trading is halted; release it first
+"""
+
+
+class TradingError(Exception):
+    """Base of the tree. `code` is stable and public; `exit_code` is what tradectl returns."""
+
+    code = "error"
+    exit_code = 1
+
+
+class ConfigurationError(TradingError):
+    code = "configuration"
+    exit_code = 4
+
+
+class InputError(TradingError):
+    code = "bad_input"
+    exit_code = 2
+
+
+class StoreError(TradingError):
+    code = "store"
+
+
+class StoreMissing(StoreError):
+    code = "store_missing"
+    exit_code = 4
+
+
+class StoreForeign(StoreError):
+    code = "store_foreign"
+    exit_code = 4
+
+
+class StoreNewer(StoreError):
+    code = "store_newer"
+    exit_code = 4
+
+
+class StoreDamaged(StoreError):
+    code = "store_damaged"
+
+
+class StoreFull(StoreError):
+    code = "store_full"
+
+
+class LeaseLost(StoreError):
+    code = "lease_lost"
+    exit_code = 6
+
+
+class LeaseHeld(TradingError):
+    code = "lease_held"
+    exit_code = 6
+
+
+class FeedError(TradingError):
+    code = "feed"
+
+
+class BrokerError(TradingError):
+    code = "broker"
+
+
+class NotRunning(TradingError):
+    code = "not_running"
+    exit_code = 3
+
+
+class TimedOut(TradingError):
+    code = "timed_out"
+    exit_code = 5
+
+
+class Refused(TradingError):
+    code = "refused"
+
+
+class Halted(TradingError):
+    code = "halted"
+    exit_code = 7

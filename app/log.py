@@ -1,0 +1,120 @@
+"""Log lines for the person who reads them: one readable line on a terminal, native fields in the journal.
+
+`get_logger().info("order filled", symbol="AAPL", …)`: the first word is the EVENT, the rest are fields. Secrets cannot
+be printed (`Secret`), and the text of any secret handed to `configure` is starred out wherever it turns up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterable, MutableMapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+
+from app.secret import Secret
+
+JOURNAL_SOCKET = "/run/systemd/journal/socket"
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+Fields = MutableMapping[str, Any]
+
+
+def get_logger() -> structlog.typing.FilteringBoundLogger:
+    """Return the logger; `configure` decides where its lines go."""
+    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger())
+
+
+def configure(service: str, level: str = "info", secrets: Iterable[Secret] = ()) -> None:
+    """Send the lines of this process to the journal if systemd started it, else to standard error."""
+    journal = os.environ.get("JOURNAL_SOCKET", JOURNAL_SOCKET)
+    to_journal = bool(os.environ.get("JOURNAL_STREAM")) and Path(journal).exists()
+    hidden = [secret.reveal() for secret in secrets if secret]
+    output = Journal(journal, service) if to_journal else Terminal(service)
+
+    def redact(_: Any, __: str, fields: Fields) -> Fields:
+        return {key: starred(value, hidden) for key, value in fields.items()}
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            redact,
+            output.send,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def starred(value: Any, hidden: Iterable[str]) -> Any:
+    """Return the value with every secret text in it replaced by stars."""
+    if isinstance(value, dict):
+        return {key: starred(inner, hidden) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [starred(inner, hidden) for inner in value]
+    if isinstance(value, int | float | None):
+        return value
+    text = str(value)
+    for secret in hidden:
+        text = text.replace(secret, "***")
+    return text
+
+
+class Terminal:
+    """One line per event: time, level if it matters, event, then what belongs to it."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+
+    def send(self, _: Any, __: str, fields: Fields) -> str:
+        level, event = fields.pop("level"), fields.pop("event")
+        trouble = fields.pop("exception", "")
+        mark = "" if level in ("info", "debug") else f"{level.upper()} "
+        rest = " ".join(f"{key}={_plain(value)}" for key, value in fields.items() if value not in (None, ""))
+        now = datetime.now(UTC).strftime("%H:%M:%S")
+        line = f"{now}Z {self._service:<7}{mark}{event}" + (f"  {rest}" if rest else "")
+        print(f"{line}\n{trouble}" if trouble else line, file=sys.stderr, flush=True)
+        return line
+
+
+class Journal:
+    """Each field a journal field of its own (systemd.journal-fields(7), native protocol)."""
+
+    def __init__(self, path: str, service: str) -> None:
+        self._path, self._service = path, service
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def send(self, _: Any, __: str, fields: Fields) -> str:
+        level, event = fields.pop("level"), fields.pop("event")
+        rest = " ".join(f"{key}={_plain(value)}" for key, value in fields.items() if key != "exception")
+        record = {
+            "MESSAGE": f"{event} {rest}".strip(),
+            "PRIORITY": PRIORITIES[level],
+            "SYSLOG_IDENTIFIER": f"trading-{self._service}",
+            "EVENT": event,
+            **{key.upper(): value for key, value in fields.items() if value is not None},
+        }
+        try:
+            self._channel.sendto(b"".join(_field(key, value) for key, value in record.items()), self._path)
+        except OSError as fault:  # a journal that is restarting must not stop trading
+            print(f"{record['MESSAGE']} (journal: {fault})", file=sys.stderr, flush=True)
+        return str(record["MESSAGE"])
+
+
+def _field(key: str, value: Any) -> bytes:
+    name, data = key.encode(), str(value).encode()
+    if b"\n" not in data:
+        return name + b"=" + data + b"\n"
+    return name + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
+
+
+def _plain(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return repr(text) if " " in text else text

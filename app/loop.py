@@ -1,0 +1,83 @@
+"""Decide, write, send: the three steps of every event, for every kind of run.
+
+The engine decides; the entries are made durable; only then do the orders leave. What the broker answers is decided,
+written and acted on in the same way before the next event is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from app.broker import Broker
+from app.engine import NOTHING, Ask, Cancel, Decision, Engine, Submit
+from app.ledger import Entry
+from app.model import Bar, MarketEvent, OrderFilled, Quote
+from app.stream import Event
+
+
+class Ledger(Protocol):
+    """Where entries become durable."""
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Return once the entries are safe, all of them; raise StoreError and keep none otherwise."""
+
+
+class Loop:
+    """Joins an engine, a ledger and a broker. `written` is told of every batch of entries once it is durable."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        broker: Broker,
+        written: Callable[[Sequence[Entry]], None] = lambda entries: None,
+    ) -> None:
+        self.engine = engine
+        self.broker = broker
+        self._ledger = ledger
+        self._written = written
+
+    def step(self, event: Event, now: datetime) -> None:
+        """Take one event through all three steps."""
+        if isinstance(event, Quote | Bar):
+            self.market(event, now)
+        else:
+            self.carry_out(self.engine.handle(event, now), now)
+
+    def market(self, event: MarketEvent, now: datetime) -> None:
+        """Take a market event: a simulated venue sees it first, since its orders were there before.
+
+        What it fills on a bar happens at the bar's opening, before the rest of the bar is known.
+        """
+        self.broker.observe(event)
+        if events := self.broker.drain():
+            self._answer(events, event.time if isinstance(event, Bar) else now)
+        decision = self.engine.handle(event, now)
+        if decision is not NOTHING:
+            self.carry_out(decision, now)
+
+    def carry_out(self, decision: Decision, now: datetime) -> None:
+        """Write what was decided, send what follows from it, and settle what comes back."""
+        self._write_and_send(decision)
+        while events := self.broker.drain():
+            self._answer(events, now)
+
+    def _answer(self, events: Sequence[object], now: datetime) -> None:
+        for event in events:
+            at = event.fill.at if isinstance(event, OrderFilled) else now
+            self._write_and_send(self.engine.handle(event, at))  # type: ignore[arg-type]
+
+    def _write_and_send(self, decision: Decision) -> None:
+        if decision.entries:
+            self._ledger.append(decision.entries)
+            self._written(decision.entries)
+        for message in decision.messages:
+            match message:
+                case Submit(order):
+                    self.broker.submit(order)
+                case Cancel(order_id):
+                    self.broker.cancel(order_id)
+                case Ask(order_id):
+                    self.broker.ask(order_id)
