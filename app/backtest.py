@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from app import ledger
 from app.broker.simulated import Costs, SimulatedBroker
-from app.clock import DAY, day_start
+from app.clock import DAY, boundary_after
 from app.desk import Desk
 from app.engine import Engine, Rules
 from app.errors import InputError
@@ -50,6 +50,13 @@ class BarEquity(Struct, frozen=True):
     equity: float
 
 
+class Closing(Struct, frozen=True):
+    """The account at the end of a UTC day."""
+
+    at: datetime
+    equity: Decimal
+
+
 class BacktestReport(Struct, frozen=True):
     """What came of it. `equity` has one value per bar if it was asked for."""
 
@@ -80,11 +87,12 @@ def run(plan: Backtest, bars: Sequence[Bar], *, equity_per_bar: bool = False) ->
     _check(plan, bars)
     book = MemoryLedger()
     loop = _assemble(plan, bars, book)
-    curve = _curve(loop, bars) if equity_per_bar else _follow(loop, bars)
+    curve: list[BarEquity] | None = [] if equity_per_bar else None
+    closings = _follow(loop, bars, curve)
     final = _close(loop, bars[-1])
     if curve:
         curve[-1] = BarEquity(curve[-1].time, float(final))
-    return _report(plan, bars, book, loop.engine.portfolio, curve)
+    return _report(plan, bars, book.entries, closings, curve or [], final=final)
 
 
 def _check(plan: Backtest, bars: Sequence[Bar]) -> None:
@@ -111,19 +119,26 @@ def _assemble(plan: Backtest, bars: Sequence[Bar], book: MemoryLedger) -> Loop:
     return loop
 
 
-def _follow(loop: Loop, bars: Sequence[Bar]) -> list[BarEquity]:
-    market = loop.market
+def _follow(loop: Loop, bars: Sequence[Bar], curve: list[BarEquity] | None) -> list[Closing]:
+    """Play the bars, noting in `curve` the equity at each if there is one; return how each UTC day but the last ended.
+
+    The days are those of the bars: over a weekend the engine closes the books once, when it is over.
+    """
+    closings, midnight = [], _midnight_after(bars[0])
+    market, engine = loop.market, loop.engine
     for bar in bars:
+        if bar.closes > midnight:
+            closings.append(Closing(midnight, engine.portfolio.equity_at(engine.marks)))
+            midnight = _midnight_after(bar)
         market(bar, bar.closes)
-    return []
+        if curve is not None:
+            curve.append(BarEquity(bar.time, float(engine.portfolio.equity_at(engine.marks))))
+    return closings
 
 
-def _curve(loop: Loop, bars: Sequence[Bar]) -> list[BarEquity]:
-    curve, engine = [], loop.engine
-    for bar in bars:
-        loop.market(bar, bar.closes)
-        curve.append(BarEquity(bar.time, float(engine.portfolio.equity_at(engine.marks))))
-    return curve
+def _midnight_after(bar: Bar) -> datetime:
+    """Return the end of the day that a bar closes in; one that closes at 00:00 ends its day."""
+    return boundary_after(bar.closes - timedelta.resolution, DAY)
 
 
 def _close(loop: Loop, last: Bar) -> Decimal:
@@ -137,33 +152,31 @@ def _close(loop: Loop, last: Bar) -> Decimal:
 
 
 def _report(
-    plan: Backtest, bars: Sequence[Bar], book: MemoryLedger, account: Portfolio, curve: list[BarEquity]
+    plan: Backtest,
+    bars: Sequence[Bar],
+    entries: list[Entry],
+    closings: Sequence[Closing],
+    curve: list[BarEquity],
+    *,
+    final: Decimal,
 ) -> BacktestReport:
-    trades = [entry.body.trade for entry in book.entries if isinstance(entry.body, ledger.TradeClosed)]
-    days = [Point(e.at, float(e.body.equity)) for e in book.entries if isinstance(e.body, ledger.DayClosed)]
-    end = bars[-1].closes
-    points = [Point(bars[0].time, float(plan.capital)), *(day for day in days if bars[0].time < day.at < end)]
-    points.append(Point(end, float(account.cash)))
+    trades = [entry.body.trade for entry in entries if isinstance(entry.body, ledger.TradeClosed)]
     results = [Result(t.exit_time, float(t.net), float(t.fees), t.strategy) for t in trades]
+    start, end = bars[0].time, bars[-1].closes
+    days = [Point(closing.at, float(closing.equity)) for closing in closings]
+    points = [Point(start, float(plan.capital)), *days, Point(end, float(final))]
     return BacktestReport(
         symbol=bars[0].symbol,
         bars=len(bars),
-        start=bars[0].time,
+        start=start,
         end=end,
-        final_equity=account.cash,
-        daily_pnl=account.cash - _equity_at_last_midnight(plan, days, end),
+        final_equity=final,
+        daily_pnl=final - (closings[-1].equity if closings else plan.capital),
         performance=performance(points, results, annualisation=annualisation(bars)),
         trades=trades,
         equity=curve,
-        entries=book.entries,
+        entries=entries,
     )
-
-
-def _equity_at_last_midnight(plan: Backtest, days: Sequence[Point], end: datetime) -> Decimal:
-    """Return the equity that the last day began with; a day that ends at 00:00 began a day before."""
-    midnight = day_start(end - timedelta(microseconds=1))
-    before = [day.equity for day in days if day.at <= midnight]
-    return Decimal(repr(before[-1])) if before else plan.capital
 
 
 def annualisation(bars: Sequence[Bar]) -> Literal[252, 365]:

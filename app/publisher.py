@@ -22,11 +22,6 @@ SECONDS = 0.25
 BARS_WAITING = 2000  # bars kept for a Redis that is away; older ones are dropped, readers lose them, nobody else
 
 
-def bars_name(symbol: str) -> str:
-    """Return the cache's name for the closed bars of a symbol."""
-    return f"bars:{symbol}"
-
-
 class Publisher:
     """Collects what readers want to see; `run` carries it to the cache."""
 
@@ -89,7 +84,7 @@ class Publisher:
             bar = self._bars.popleft()
             waiting.setdefault(bar.symbol, []).append(msgspec.json.encode(bar))
         for symbol, bars in waiting.items():
-            await self._cache.push(bars_name(symbol), bars)
+            await self._cache.push(snapshot.bars_name(symbol), bars)
 
 
 def _closing_quote(bar: Bar) -> LastQuote:

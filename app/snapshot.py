@@ -43,6 +43,11 @@ class Snapshot(Struct, frozen=True):
     metrics: str
 
 
+def bars_name(symbol: str) -> str:
+    """Return the cache's name for the closed bars of a symbol."""
+    return f"bars:{symbol}"
+
+
 def encode(snapshot: Snapshot) -> bytes:
     return _encoder.encode(snapshot)
 

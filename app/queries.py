@@ -1,0 +1,307 @@
+"""Read-only answers about the account, for the API, the page and the command line: a `View` in, an answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+from app import __version__, schemas, snapshot
+from app.config import Settings, StrategyPlan, strategy_plans
+from app.errors import InputError, NotRunning
+from app.model import ZERO, Bar
+from app.performance import Performance, Period, Point, performance, period_window
+from app.portfolio import Position, value_of
+from app.schemas import figure
+from app.snapshot import Snapshot
+from app.strategies.registry import create, describe, values
+from app.view import View
+
+METRICS_VERSION = 1
+LOOP_LATE = 10.0  # seconds without the loop moving from which the engine counts as stuck
+FEED_LATE = 60.0  # seconds without any price
+NEVER_CLOSED = 365
+WEEKDAYS = 252
+
+
+# -- health and state ---------------------------------------------------------------------------------------------
+
+
+def health(view: View) -> schemas.HealthAnswer:
+    """Judge by loop progress, feed age and stores, never by a constant."""
+    down, weak = broken(view), weakened(view)
+    status: Literal["healthy", "degraded", "unhealthy"] = "unhealthy" if down else "degraded" if weak else "healthy"
+    return schemas.HealthAnswer(status, view.wall(), __version__, [*down, *weak])
+
+
+def ready(view: View) -> schemas.ReadyAnswer:
+    """Say whether the whole can do its work: engine, books and market."""
+    reasons = broken(view)
+    if not reasons and view.book.state == "reconciling":
+        reasons = ["the books are being compared with the broker's"]
+    return schemas.ReadyAnswer(not reasons, view.wall(), reasons)
+
+
+def broken(view: View) -> list[str]:
+    """Return what keeps the appliance from doing its work at all."""
+    if view.fault:
+        return [view.fault]
+    age = view.loop_age()
+    if age is None:
+        ended = "" if view.book.running else " (it closed its books)"
+        return [f"the engine is not running{ended}"]
+    if age > LOOP_LATE:
+        return [f"the engine's loop has not moved for {age:.0f} s"]
+    feed = feed_age(view)
+    if view.snapshot and (feed is None or feed > FEED_LATE):
+        return ["no price has been seen yet" if feed is None else f"the newest price is {feed:.0f} s old"]
+    return []
+
+
+def weakened(view: View) -> list[str]:
+    """Return what a person should know of although trading may go on."""
+    reasons = []
+    if not view.cache.connected:
+        reasons.append("Redis does not answer: prices and quotes are not shown live; trading does not need it")
+    if view.book.state != "active" and view.book.why:
+        reasons.append(f"trading is {view.book.state}: {view.book.why.text} ({view.book.why.who})")
+    for name, why in view.book.left_out.items():
+        if why.rule == "quarantine":
+            reasons.append(f"strategy {name} is in quarantine: {why.text}")
+    unknown = [one.order.id for one in view.book.orders.values() if one.status == "unknown"]
+    if unknown:
+        reasons.append(f"the broker did not say what became of {', '.join(unknown)}")
+    return reasons
+
+
+def feed_age(view: View) -> float | None:
+    """Return the age of the newest price in seconds of the account's time, None if there is none or no way to know."""
+    if view.snapshot is None or not view.snapshot.quotes:
+        return None
+    newest = max(quote.received for quote in view.snapshot.quotes)
+    return max((view.now() - newest).total_seconds(), 0.0)
+
+
+def status(view: View, settings: Settings) -> schemas.StatusAnswer:
+    book, age, shown = view.book, view.loop_age(), view.snapshot
+    running = age is not None and age <= LOOP_LATE
+    feed = feed_age(view)
+    left_out = sum(plan.name in book.left_out for plan in strategy_plans(settings.strategies))
+    return schemas.StatusAnswer(
+        trading_active=running and book.state == "active",
+        strategies_running=len(strategy_plans(settings.strategies)) - left_out if running else 0,
+        market_data_connected=running and feed is not None and feed <= FEED_LATE,
+        redis_connected=view.cache.connected,
+        last_trade=book.last_trade_at,
+        system_uptime=uptime(view.wall() - shown.started_at) if shown else None,
+        state=book.state if running else "down",
+        reason=book.why.text if book.why else None,
+        mode=book.mode if book.seq else None,
+        account=book.account or None,
+        since=book.why.since if book.why else None,
+        engine_running=running,
+        loop_age_seconds=None if age is None else round(age, 3),
+        loop_lag_ms=shown.lag_ms if shown else None,
+        last_fill=book.last_fill_at,
+        open_orders=len(book.orders),
+        open_positions=len(book.positions),
+        ledger_seq=book.seq,
+        restarts=max(book.epoch - 1, 0),
+    )
+
+
+def uptime(span: timedelta) -> str:
+    """Write a span as "2d 14h 25m"."""
+    minutes = int(span.total_seconds()) // 60
+    return f"{minutes // 1440}d {minutes % 1440 // 60}h {minutes % 60}m"
+
+
+# -- the account --------------------------------------------------------------------------------------------------
+
+
+def portfolio(view: View) -> schemas.PortfolioAnswer:
+    book, marks = view.book, view.marks()
+    worth, held = book.market_value(marks), sum((p.cost for p in book.positions.values()), ZERO)
+    equity = book.cash + worth
+    return schemas.PortfolioAnswer(
+        total_value=figure(equity),
+        daily_pnl=figure(equity - book.day_pnl_base),
+        cash=figure(book.cash),
+        market_value=figure(worth),
+        gross_exposure=figure(book.exposure(marks)),
+        realized_pnl=figure(book.cash + held - book.capital - book.deposits),
+        unrealized_pnl=figure(worth - held),
+        fees=figure(book.fees),
+        initial_capital=figure(book.capital),
+        high_water_mark=figure(max(book.peak, equity)),
+        positions=[_position(position, marks) for position in book.positions.values()],
+        marked_live=view.snapshot is not None,
+        as_of=view.now(),
+    )
+
+
+def _position(position: Position, marks: Any) -> schemas.PositionAnswer:
+    worth = value_of(position, marks)
+    return schemas.PositionAnswer(
+        symbol=position.symbol,
+        strategy=position.strategy,
+        quantity=figure(position.quantity),
+        average_price=figure(position.average_price),
+        mark=marks.get(position.symbol),
+        market_value=figure(worth),
+        unrealized_pnl=figure(worth - position.cost),
+        opened_at=position.opened_at,
+    )
+
+
+def performance_of(
+    view: View, period: Period, start: datetime | None = None, end: datetime | None = None, strategy: str | None = None
+) -> schemas.PerformanceAnswer:
+    """Measure a period, or from `start` to `end`. Raise InputError if that span is empty."""
+    opens, closes = period_window(period, view.now())
+    opens, closes = start or opens, min(end or closes, closes)
+    if opens is not None and opens >= closes:
+        raise InputError(f"from {opens:%Y-%m-%dT%H:%M:%SZ} is not before {closes:%Y-%m-%dT%H:%M:%SZ}; widen the span")
+    points = cut(curve(view), opens, closes)
+    results = [
+        one
+        for one in view.results
+        if (opens is None or one.at >= opens) and one.at <= closes and (strategy is None or one.strategy == strategy)
+    ]
+    daily = portfolio(view).daily_pnl
+    return performance_answer(
+        performance(points, results, annualisation=annualisation(view)), period if start is None else "custom", daily
+    )
+
+
+def curve(view: View) -> list[Point]:
+    """Return the account's equity at the end of each day, and now."""
+    equity = float(view.book.equity_at(view.marks()))
+    now = view.now()
+    past = [point for point in view.points if point.at < now]
+    return [*past, Point(now, equity, float(view.book.flow_today))] if view.book.seq else []
+
+
+def cut(points: Sequence[Point], start: datetime | None, end: datetime) -> list[Point]:
+    """Return the points of a span; the equity it began with comes first, dated to its beginning."""
+    inside = [point for point in points if (start is None or point.at > start) and point.at <= end]
+    before = [point for point in points if start is not None and point.at <= start]
+    return [Point(start, before[-1].equity), *inside] if before and start is not None else inside
+
+
+def annualisation(view: View) -> int:
+    """Return 365 if the account trades anything round the clock, else 252."""
+    symbols = {gate.symbol for gate in view.snapshot.gates} if view.snapshot else set()
+    symbols |= {position.symbol for position in view.book.positions.values()}
+    return WEEKDAYS if symbols and not any("/" in symbol for symbol in symbols) else NEVER_CLOSED
+
+
+def performance_answer(measured: Performance, period: str, daily_pnl: Decimal) -> schemas.PerformanceAnswer:
+    """Give measured figures their public names."""
+    shown = {name: getattr(measured, name) for name in measured.__struct_fields__ if name != "days"}
+    return schemas.PerformanceAnswer(
+        period=period, daily_pnl=figure(daily_pnl), metrics_version=METRICS_VERSION, **shown
+    )
+
+
+def strategies(view: View, settings: Settings) -> list[schemas.StrategyAnswer]:
+    """Return every configured strategy, and any other that has a history or a position."""
+    plans = {plan.name: plan for plan in strategy_plans(settings.strategies)}
+    others = view.book.tallies.keys() | {position.strategy for position in view.book.positions.values()}
+    names = [*plans, *sorted(others - plans.keys())]
+    return [_strategy(view, name, plans.get(name)) for name in names]
+
+
+def _strategy(view: View, name: str, plan: StrategyPlan | None) -> schemas.StrategyAnswer:
+    book, tally = view.book, view.book.tallies.get(name)
+    held = [position for position in book.positions.values() if position.strategy == name]
+    marks, why = view.marks(), book.left_out.get(name)
+    wins, losses = (tally.wins, tally.losses) if tally else (0, 0)
+    return schemas.StrategyAnswer(
+        name=name,
+        win_rate=wins / (wins + losses) if wins + losses else None,
+        total_pnl=figure(tally.net if tally else ZERO),
+        total_trades=tally.trades if tally else 0,
+        wins=wins,
+        losses=losses,
+        running=plan is not None and why is None,
+        reason=f"{why.rule}: {why.text}" if why else None if plan else "not configured any more",
+        open_positions=len(held),
+        unrealized_pnl=figure(sum((value_of(position, marks) - position.cost for position in held), ZERO)),
+        parameters=values(create(plan.name, plan.parameters)) if plan else {},
+        description=describe(name) if plan else "",
+    )
+
+
+# -- the market ---------------------------------------------------------------------------------------------------
+
+
+def quotes(view: View) -> list[schemas.QuoteAnswer]:
+    """Return the newest quote of each symbol. Raise NotRunning where nobody shows any."""
+    now = view.now()
+    return [
+        schemas.QuoteAnswer(
+            one.symbol, one.price, one.bid, one.ask, one.time, one.received, one.provider,
+            max((now - one.received).total_seconds(), 0.0),
+        )
+        for one in engine(view).quotes
+    ]  # fmt: skip
+
+
+async def bars(view: View, symbol: str, limit: int) -> list[schemas.BarAnswer]:
+    """Return the newest closed bars of a symbol, oldest first. Raise InputError for a symbol that is not traded."""
+    known = {quote.symbol for quote in engine(view).quotes}
+    if symbol not in known:
+        raise InputError(f"{symbol!r} is not traded here; there are {', '.join(sorted(known))}")
+    found = (msgspec.json.decode(data, type=Bar) for data in await view.cache.list(snapshot.bars_name(symbol), limit))
+    return [schemas.BarAnswer(b.symbol, b.time, b.open, b.high, b.low, b.close, b.volume) for b in found]
+
+
+def providers(view: View) -> list[schemas.ProviderAnswer]:
+    """Return each source of prices: how it is, and what its plan leaves."""
+    now = view.now()
+    return [
+        schemas.ProviderAnswer(
+            name=one.name,
+            connected=one.connected,
+            role=one.role,
+            symbols=one.symbols,
+            last_message_age_seconds=(now - one.last_message).total_seconds() if one.last_message else None,
+            latency_ms=one.latency_ms,
+            messages=one.messages,
+            rate_limit=schemas.RateLimit(),
+            entitlements={},
+            failovers=0,
+            errors=one.errors,
+            detail=one.detail,
+        )
+        for one in engine(view).providers
+    ]
+
+
+def explain(view: View, strategy: str | None = None, symbol: str | None = None) -> list[schemas.GateAnswer]:
+    """Say for each strategy and symbol which gate stands between it and its next trade."""
+    return [
+        schemas.GateAnswer(gate.strategy, gate.symbol, gate.gate, gate.text, gate.signal)
+        for gate in engine(view).gates
+        if strategy in (None, gate.strategy) and symbol in (None, gate.symbol)
+    ]
+
+
+def limits(view: View) -> list[schemas.LimitAnswer]:
+    """Return each limit of the account: used, and left."""
+    return [
+        schemas.LimitAnswer(h.rule, h.used, h.limit, None if h.used is None else h.limit - h.used)
+        for h in engine(view).headroom
+    ]
+
+
+def engine(view: View) -> Snapshot:
+    """Return the engine's snapshot. Raise NotRunning, with the reason, where there is none."""
+    if view.snapshot is None:
+        where = "the engine is not running" if view.loop_age() is None else "Redis does not answer"
+        raise NotRunning(f"{where}, so what only the engine knows cannot be shown now")
+    return view.snapshot

@@ -1,0 +1,333 @@
+"""The public JSON names: what the API answers, the page shows and `tradectl --json` prints. They do not change.
+
+Fractions are fractions, never percent. What cannot be said is null, with the reason beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from app.model import CENT, MONEY, Mode, OrderType, Side, TimeInForce, TradingState
+
+EXPONENT = re.compile(rb"[:,\[]-?\d+(?:\.\d+)?[eE]")
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_plain = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(f"{Decimal(text):f}".encode()))
+
+
+def encode(answer: Any) -> bytes:
+    """Write an answer as JSON, with numbers as numbers and none in exponent form (shell tools read them)."""
+    data = _encoder.encode(answer)
+    return _encoder.encode(_plain.decode(data)) if EXPONENT.search(data) else data
+
+
+def figure(amount: Decimal) -> Decimal:
+    """Round an amount to what the books keep, and show at least cents."""
+    short = amount.quantize(MONEY).normalize()
+    exponent = short.as_tuple().exponent
+    return short if isinstance(exponent, int) and exponent < -2 else short.quantize(CENT)
+
+
+class HealthAnswer(Struct, frozen=True, omit_defaults=True):
+    status: Literal["healthy", "degraded", "unhealthy"]
+    timestamp: datetime
+    version: str
+    reasons: list[str] = []
+
+
+class LiveAnswer(Struct, frozen=True):
+    status: Literal["alive"]
+    timestamp: datetime
+
+
+class ReadyAnswer(Struct, frozen=True):
+    ready: bool
+    timestamp: datetime
+    reasons: list[str]
+
+
+class StatusAnswer(Struct, frozen=True):
+    trading_active: bool
+    strategies_running: int
+    market_data_connected: bool
+    redis_connected: bool
+    last_trade: datetime | None
+    system_uptime: str | None
+    state: TradingState | Literal["down"]
+    reason: str | None
+    mode: Mode | None
+    account: str | None
+    since: datetime | None
+    engine_running: bool
+    loop_age_seconds: float | None
+    loop_lag_ms: float | None
+    last_fill: datetime | None
+    open_orders: int
+    open_positions: int
+    ledger_seq: int
+    restarts: int
+
+
+class PositionAnswer(Struct, frozen=True):
+    symbol: str
+    strategy: str
+    quantity: Decimal
+    average_price: Decimal
+    mark: float | None
+    market_value: Decimal
+    unrealized_pnl: Decimal
+    opened_at: datetime
+
+
+class PortfolioAnswer(Struct, frozen=True):
+    total_value: Decimal
+    daily_pnl: Decimal
+    cash: Decimal
+    market_value: Decimal
+    gross_exposure: Decimal
+    realized_pnl: Decimal
+    unrealized_pnl: Decimal
+    fees: Decimal
+    initial_capital: Decimal
+    high_water_mark: Decimal
+    positions: list[PositionAnswer]
+    marked_live: bool
+    as_of: datetime
+
+
+class PerformanceAnswer(Struct, frozen=True):
+    """The metrics of a period; `app.performance` says how each is defined, `undefined` why one is null."""
+
+    period: str
+    daily_pnl: Decimal
+    total_return: float | None
+    total_trades: int
+    win_rate: float | None
+    profit_factor: float | None
+    max_drawdown: float | None
+    sharpe_ratio: float | None
+    sortino_ratio: float | None
+    calmar_ratio: float | None
+    cagr: float | None
+    volatility: float | None
+    expectancy: float | None
+    wins: int
+    losses: int
+    break_even: int
+    gross_profit: float
+    gross_loss: float
+    average_win: float | None
+    average_loss: float | None
+    best_trade: float | None
+    worst_trade: float | None
+    fees: float
+    max_drawdown_peak_at: datetime | None
+    max_drawdown_trough_at: datetime | None
+    max_drawdown_recovered_at: datetime | None
+    current_drawdown: float | None
+    high_water_mark: float | None
+    start: datetime | None
+    end: datetime | None
+    start_equity: float | None
+    end_equity: float | None
+    samples: int
+    annualisation: int
+    metrics_version: int
+    undefined: dict[str, str]
+
+
+class GateAnswer(Struct, frozen=True):
+    strategy: str
+    symbol: str
+    gate: str
+    text: str
+    signal: str | None
+
+
+class StrategyAnswer(Struct, frozen=True):
+    name: str
+    win_rate: float | None
+    total_pnl: Decimal
+    total_trades: int
+    wins: int
+    losses: int
+    running: bool
+    reason: str | None
+    open_positions: int
+    unrealized_pnl: Decimal
+    parameters: dict[str, float]
+    description: str
+
+
+class OrderAnswer(Struct, frozen=True):
+    seq: int
+    id: str
+    symbol: str
+    side: Side
+    type: OrderType
+    time_in_force: TimeInForce
+    quantity: Decimal | None
+    notional: Decimal | None
+    limit: Decimal | None
+    stop: Decimal | None
+    strategy: str
+    reason: str
+    status: str
+    filled: Decimal
+    decided_at: datetime
+    correlation: int
+
+
+class FillAnswer(Struct, frozen=True):
+    seq: int
+    id: str
+    order_id: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    notional: Decimal
+    fee: Decimal
+    strategy: str
+    at: datetime
+    provider: str
+    quoted_at: datetime | None
+
+
+class TradeAnswer(Struct, frozen=True):
+    seq: int
+    strategy: str
+    symbol: str
+    side: Literal["long", "short"]
+    quantity: Decimal
+    entry_price: Decimal
+    exit_price: Decimal
+    entry_time: datetime
+    exit_time: datetime
+    fees: Decimal
+    net: Decimal
+    exit_reason: str
+
+
+class EquityAnswer(Struct, frozen=True):
+    seq: int
+    at: datetime
+    equity: Decimal
+    cash: Decimal
+
+
+class EntryAnswer(Struct, frozen=True):
+    seq: int
+    at: datetime
+    kind: str
+    cause: int
+    body: dict[str, Any]
+
+
+class DecisionAnswer(Struct, frozen=True):
+    """An order that was decided, or denied by a rule with its limit and value."""
+
+    seq: int
+    at: datetime
+    strategy: str
+    symbol: str
+    side: Side
+    verdict: Literal["approved", "denied"]
+    order_id: str | None
+    rule: str | None
+    limit: str | None
+    value: str | None
+    reason: str | None
+    correlation: int
+
+
+class Page(Struct, frozen=True):
+    """Up to `limit` items; `next_after` continues from here, null at the end."""
+
+    items: list[Any]
+    next_after: int | None
+
+
+class QuoteAnswer(Struct, frozen=True):
+    symbol: str
+    price: float
+    bid: float
+    ask: float
+    time: datetime
+    received: datetime
+    provider: str
+    age_seconds: float
+
+
+class BarAnswer(Struct, frozen=True):
+    symbol: str
+    time: datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+class RateLimit(Struct, frozen=True):
+    """Credits of a provider's plan; null where the plan has no such limit."""
+
+    used: int | None = None
+    left: int | None = None
+    reset: datetime | None = None
+
+
+class ProviderAnswer(Struct, frozen=True):
+    name: str
+    connected: bool
+    role: str
+    symbols: list[str]
+    last_message_age_seconds: float | None
+    latency_ms: float | None
+    messages: int
+    rate_limit: RateLimit
+    entitlements: dict[str, bool]
+    failovers: int
+    errors: int
+    detail: str
+
+
+class LimitAnswer(Struct, frozen=True):
+    rule: str
+    used: float | None
+    limit: float
+    left: float | None
+
+
+class CommandAnswer(Struct, frozen=True):
+    """What came of an operator's command. `done` is false when it was refused, or has not been taken yet."""
+
+    command_id: int
+    name: str
+    done: bool
+    message: str
+    state: TradingState | Literal["down"]
+
+
+class TradeReport(Struct, frozen=True):
+    """A round trip in a backtest's report."""
+
+    entry_time: datetime
+    exit_time: datetime
+    side: Literal["long", "short"]
+    quantity: Decimal
+    entry_price: Decimal
+    exit_price: Decimal
+    fees: Decimal
+    net: Decimal
+    exit_reason: str
+
+
+class EquityReport(Struct, frozen=True):
+    time: datetime
+    equity: float

@@ -1,0 +1,161 @@
+"""A reader's picture of the account: it follows the ledger as it grows and folds it, as the engine does.
+
+Answers come from memory, so that reading asks nothing of the engine. Live prices come from the cache; without them the
+account is valued at the prices it was last marked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from app import lease, ledger, snapshot
+from app.cache import Cache
+from app.clock import LiveClock
+from app.errors import NotRunning, StoreError, StoreMissing
+from app.ledger import Entry
+from app.model import Trade
+from app.performance import Point, Result
+from app.portfolio import Portfolio
+from app.snapshot import Snapshot
+from app.store import Store
+
+FOLLOW_SECONDS = 0.1
+GLANCE_SECONDS = 0.25
+PAGE = 5000
+FRESH_SECONDS = 5.0  # a snapshot older than this is of an engine that stopped publishing
+
+
+class View:
+    """The account as of the last look at its ledger, and the engine as of its last snapshot."""
+
+    def __init__(self, directory: Path, cache: Cache) -> None:
+        self.directory = directory
+        self.cache = cache
+        self.book = Portfolio()
+        self.results: list[Result] = []
+        self.points: list[Point] = []
+        self.snapshot: Snapshot | None = None
+        self.fault: str | None = None
+        self._store: Store | None = None
+        self._changed = -1
+        self._clock = LiveClock()
+        self._listeners: set[Callable[[list[Entry]], None]] = set()
+
+    @property
+    def store(self) -> Store:
+        """The open ledger. Raise NotRunning while there is none."""
+        if self._store is None:
+            raise NotRunning(self.fault or f"no account in {self.directory} yet; start the engine")
+        return self._store
+
+    def now(self) -> datetime:
+        """Return the account's time: the wall's, or in a replay the time that the replay has come to."""
+        if self.book.mode != "replay":
+            return self._clock.now()
+        return max(self.book.marked_at, self.book.last_fill_at or self.book.marked_at, *self._engine_time())
+
+    def wall(self) -> datetime:
+        return self._clock.now()
+
+    def marks(self) -> Mapping[str, float]:
+        """Return the newest prices known: the engine's, or those the books were last marked at."""
+        return self.snapshot.marks if self.snapshot else self.book.marks
+
+    def loop_age(self) -> float | None:
+        """Return the seconds since the engine's loop moved, None if no engine holds the account."""
+        beat = lease.last_beat(self.directory)
+        if beat is None or lease.holder(self.directory) is None:
+            return None
+        return max((self._clock.now() - beat).total_seconds(), 0.0)
+
+    def look(self) -> None:
+        """Take in what was written since the last look. What goes wrong is kept in `fault`, the picture stays."""
+        try:
+            if self._store is None:
+                self._open()
+            else:
+                self._follow()
+            self.fault = None
+        except StoreMissing as missing:
+            self.fault = str(missing)
+        except StoreError as fault:
+            self.fault = str(fault)
+
+    async def glance(self) -> None:
+        """Fetch the engine's newest snapshot; none, or one that is not renewed any more, counts as none."""
+        data = await self.cache.get(snapshot.NAME)
+        found = snapshot.decode(data) if data else None
+        if found and (self._clock.now() - found.published_at).total_seconds() > FRESH_SECONDS:
+            found = None
+        self.snapshot = found
+
+    async def run(self) -> None:
+        """Follow ledger and engine for ever."""
+        await asyncio.gather(self._look_on(), self._glance_on())
+
+    def listen(self, listener: Callable[[list[Entry]], None]) -> Callable[[], None]:
+        """Tell `listener` of new entries from now on; return what ends that."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    async def _look_on(self) -> None:
+        while True:
+            self.look()
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def _glance_on(self) -> None:
+        while True:
+            await self.glance()
+            await asyncio.sleep(GLANCE_SECONDS)
+
+    def _open(self) -> None:
+        store = Store.read(self.directory)
+        self.book = store.recover()
+        seq = self.book.seq
+        self.results = [_result(trade) for _, trade in store.trades() if _ <= seq]
+        self.points = []
+        after = 0
+        while page := store.entries(after, PAGE, ("AccountOpened", "DayClosed"), before=seq + 1):
+            for entry in page:
+                self._take_point(entry)
+            after = page[-1].seq
+        self._store = store
+
+    def _follow(self) -> None:
+        changed = self.store.changed()
+        if changed == self._changed:
+            return
+        while page := self.store.entries(self.book.seq, PAGE):
+            for entry in page:
+                self._take(entry)
+            for listener in list(self._listeners):
+                listener(page)
+        self._changed = changed
+
+    def _take(self, entry: Entry) -> None:
+        self.book.apply(entry)
+        if isinstance(entry.body, ledger.TradeClosed):
+            self.results.append(_result(entry.body.trade))
+        else:
+            self._take_point(entry)
+
+    def _take_point(self, entry: Entry) -> None:
+        body = entry.body
+        if isinstance(body, ledger.AccountOpened):
+            self.points.append(Point(entry.at, float(body.capital)))
+        elif isinstance(body, ledger.DayClosed) and entry.at > self.points[-1].at:
+            self.points.append(Point(entry.at, float(body.equity), float(body.flow)))
+
+    def _engine_time(self) -> tuple[datetime, ...]:
+        return (self.snapshot.now,) if self.snapshot else ()
+
+
+def _result(trade: Trade) -> Result:
+    return Result(trade.exit_time, float(trade.net), float(trade.fees), trade.strategy)
