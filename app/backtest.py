@@ -98,6 +98,9 @@ def run(plan: Backtest, bars: Sequence[Bar], *, equity_per_bar: bool = False) ->
 def _check(plan: Backtest, bars: Sequence[Bar]) -> None:
     if not bars:
         raise InputError("there are no bars to trade")
+    for name in ("capital", "allocation", "fee", "slippage"):
+        if getattr(plan, name).is_nan():
+            raise InputError(f"{name} {getattr(plan, name)} is not a number; write it in digits, such as 0.5")
     if not ZERO < plan.capital <= Decimal(10) ** 12:
         raise InputError(f"capital {plan.capital} is out of range; use more than 0 and at most 1e12")
     if not ZERO < plan.allocation <= 1:

@@ -18,12 +18,11 @@ from msgspec import Struct
 
 from app import control, ledger
 from app.broker import BrokerReport
-from app.clock import DAY, EPOCH, RoundTheClock, Session, boundary_after, day_start
+from app.clock import DAY, EPOCH, Session, boundary_after, day_start
 from app.desk import Desk, Gate, gate_of
 from app.ledger import Body, Entry
 from app.model import (
     ENTER,
-    ZERO,
     Bar,
     BrokerEvent,
     Command,
@@ -41,9 +40,10 @@ from app.model import (
 )
 from app.portfolio import Portfolio, Position, position_key
 from app.reconcile import differences
-from app.risk import Approved, Denied, Limits, Situation, daily_loss_floor, drawdown_floor, judge, protect, rules_for
+from app.risk import Approved, Denied, Limits, daily_loss_floor, drawdown_floor, judge, rules_for
 from app.sizing import entry_order, exit_order
 from app.stream import Event, Tick
+from app.watch import Watch
 
 CRASH_LOOP = 4  # unclean starts …
 CRASH_WINDOW = timedelta(minutes=10)  # … within this time bring trading up halted
@@ -98,24 +98,10 @@ class Engine:
         self.desks = {desk.key: desk for desk in desks}
         self.events = portfolio.cause
         self.now = EPOCH
-        self.marks: dict[str, float] = dict(portfolio.marks)
-        self.seen: dict[str, tuple[datetime, datetime]] = {}  # symbol -> our time and the source's time of its mark
-        self._session = session or RoundTheClock()
+        self.watch = Watch(portfolio, rules.limits, session)
+        self.marks, self.seen = self.watch.marks, self.watch.seen
         self._rules = rules_for(rules.limits)
-        self._protects = any(
-            limit is not None
-            for limit in (rules.limits.stop_loss, rules.limits.trailing_stop, rules.limits.take_profit)
-        )
         self._by_symbol: dict[str, list[Desk]] = {}
-        self._closes: dict[str, float] = {}  # the close of each symbol's last bar built from quotes
-        self._watches = any(
-            limit is not None
-            for limit in (rules.limits.daily_loss, rules.limits.daily_loss_amount, rules.limits.max_drawdown)
-        )
-        self._best = {key: position.best_mark for key, position in portfolio.positions.items()}
-        self._held: dict[str, float] = {}
-        self._equity = 0.0
-        self._floor = NO_FLOOR
         self._next_mark = EPOCH
         self._entries: list[Entry] = []
         self._messages: list[Message] = []
@@ -126,12 +112,11 @@ class Engine:
     def warm(self, event: Quote | Bar) -> None:
         """Take in the past: strategies and marks follow it, nothing is decided."""
         if isinstance(event, Quote):
-            self.marks[event.symbol] = event.price
-        else:
-            self.marks[event.symbol] = event.close
-            for desk in self._by_symbol.get(event.symbol, ()):
-                desk.signal = desk.on_bar(event)
-        self._follow(event.symbol, self.marks[event.symbol], event.time)
+            self.watch.warm(event.symbol, event.price, event.time)
+            return
+        self.watch.warm(event.symbol, event.close, event.time)
+        for desk in self._by_symbol.get(event.symbol, ()):
+            desk.signal = desk.on_bar(event)
 
     def start(self, now: datetime, report: BrokerReport, *, epoch: int, version: str) -> Decision:
         """Open the books: first start, restart and recovery are this one path. Trading begins if the books agree."""
@@ -180,7 +165,7 @@ class Engine:
 
     def _on_bar(self, bar: Bar) -> None:
         if bar.built:
-            self._closes[bar.symbol] = bar.close
+            self.watch.closes[bar.symbol] = bar.close
         else:
             self._price(bar.symbol, bar.close, bar.closes)
         for desk in self._by_symbol.get(bar.symbol, ()):
@@ -208,35 +193,18 @@ class Engine:
     def _price(self, symbol: str, price: float, source_time: datetime) -> None:
         """Mark a symbol: everything that watches prices looks at it here."""
         self.events += 1
-        now = self.now
-        if now > self._next_mark:
-            self._mark(now, inclusive=False)
-        marks, held = self.marks, self._held.get(symbol)
-        before = marks.get(symbol, price)
-        marks[symbol] = price
-        self.seen[symbol] = (now, source_time)
-        if held:
-            if self._watches:
-                self._equity += held * (price - before)
-                if self._equity < self._floor:
-                    self._breach()
-            if self._protects:
-                self._protect(symbol, price)
+        if self.now > self._next_mark:
+            self._mark(self.now, inclusive=False)
+        if self.watch.see(symbol, price, self.now, source_time):
+            self._attend(symbol, price)
 
-    def _follow(self, symbol: str, price: float, at: datetime) -> None:
-        """Let the best price of what is held follow the market, for the trailing stop."""
-        for key, position in self.portfolio.positions.items():
-            if position.symbol == symbol and at >= position.opened_at:
-                self._best[key] = max(self._best.get(key, 0.0), price)
-
-    def _protect(self, symbol: str, price: float) -> None:
-        self._follow(symbol, price, self.now)
-        for key, position in list(self.portfolio.positions.items()):
-            if position.symbol != symbol or self.portfolio.state == "stopped":
-                continue
-            asked = protect(position, price, self._best.get(key, 0.0), self.rules.limits)
-            if asked is not None:
-                self._close(position, str(asked))
+    def _attend(self, symbol: str, price: float) -> None:
+        """Act on a price that crossed a limit of the account or of a position."""
+        if self.watch.below_floor():
+            self._breach()
+        if self.portfolio.state != "stopped":
+            for position, rule in self.watch.protections(symbol, price, self.now):
+                self._close(position, str(rule))
 
     def _breach(self) -> None:
         """A limit of the whole account is crossed: act once, with the exact figures."""
@@ -250,7 +218,7 @@ class Engine:
         if drawdown is not None and equity < drawdown and not book.halted:
             text = f"equity {equity:.2f} fell below {drawdown:.2f}, from a peak of {book.peak:.2f}"
             self.halt("max_drawdown", text, "risk")
-        self._revalue()
+        self.watch.revalue()
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -277,7 +245,7 @@ class Engine:
         for rule, reason in list(book.reduced.items()):
             if reason.until is not None and reason.until <= now:
                 self.record(ledger.ReductionEnded(rule))
-        self._revalue()
+        self.watch.revalue()
         self._next_mark = boundary + interval
 
     # -- decisions ------------------------------------------------------------------------------------------------
@@ -297,7 +265,7 @@ class Engine:
 
     def _proposal(self, desk: Desk) -> tuple[Order, Approved | Denied]:
         """Return the order that would enter now, and risk's answer to it."""
-        situation = self._situation(desk.symbol)
+        situation = self.watch.situation(desk.symbol, self.now)
         order = entry_order(
             self.portfolio,
             order_id=self._order_id(),
@@ -395,13 +363,8 @@ class Engine:
         if trade is not None:
             self.record(ledger.TradeClosed(trade))
         key = position_key(fill.strategy, fill.symbol)
-        if key in book.positions:
-            self._best.setdefault(key, float(fill.price))
-        else:
-            self._best.pop(key, None)
-        self._held[fill.symbol] = float(book.holdings().get(fill.symbol, ZERO))
+        self.watch.filled(key, fill.symbol, float(fill.price))
         self._engage(key)
-        self._revalue()
 
     def _on_accepted(self, accepted: OrderAccepted) -> None:
         open_order = self.portfolio.orders.get(accepted.order_id)
@@ -452,21 +415,6 @@ class Engine:
     def _order_id(self) -> str:
         return f"{self.rules.account}-{self.portfolio.seq + 1}"
 
-    def _situation(self, symbol: str) -> Situation:
-        ours, source = self.seen.get(symbol, (None, None))
-        return Situation(
-            portfolio=self.portfolio,
-            limits=self.rules.limits,
-            now=self.now,
-            equity=self.portfolio.equity_at(self.marks),
-            marks=self.marks,
-            price=self.marks.get(symbol),
-            priced_at=ours,
-            source_time=source,
-            reference=self._closes.get(symbol),
-            session=self._session,
-        )
-
     def _engage(self, key: str) -> None:
         """Note on the desk whether it holds its symbol or an order of its is under way."""
         desk = self.desks.get(key)
@@ -481,21 +429,8 @@ class Engine:
         self.seat()
         for key in self.desks:
             self._engage(key)
-        self._held = {symbol: float(quantity) for symbol, quantity in self.portfolio.holdings().items()}
         self._next_mark = boundary_after(self.portfolio.marked_at, self.rules.mark_interval)
-        self._revalue()
-
-    def _revalue(self) -> None:
-        """Bring the running equity and the floor under it in line with the books."""
-        if not self._watches:
-            return
-        book, limits = self.portfolio, self.rules.limits
-        self._equity = float(book.equity_at(self.marks))
-        floors = [
-            None if "daily_loss" in book.reduced else daily_loss_floor(book, limits),
-            None if book.halted else drawdown_floor(book, limits),
-        ]
-        self._floor = max((float(floor) for floor in floors if floor is not None), default=NO_FLOOR)
+        self.watch.refresh()
 
     def _roll_over(self) -> None:
         """Mark the account before a broker's event that comes at or after the next mark."""

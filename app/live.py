@@ -86,7 +86,7 @@ class Recorded(Struct, frozen=True):
 
 async def serve(settings: Settings, replay: Replay | None = None, notifier: Notifier | None = None) -> None:
     """Trade until told to stop or until a replay ends. Raise TradingError if it cannot start or must not go on."""
-    directory = data_directory(settings, replay)
+    directory = settings.directory
     directory.mkdir(parents=True, exist_ok=True)
     held = lease.Lease(directory)
     try:
@@ -101,13 +101,6 @@ async def serve(settings: Settings, replay: Replay | None = None, notifier: Noti
         held.release()
 
 
-def data_directory(settings: Settings, replay: Replay | None) -> Path:
-    """Return where the account lives: a replay has one of its own, so that it never touches the real one."""
-    if replay is None:
-        return settings.directory
-    return settings.directory / "replays" / "+".join(file.stem for file in replay.files)
-
-
 # -- joining the parts --------------------------------------------------------------------------------------------
 
 
@@ -115,10 +108,15 @@ def assemble(settings: Settings, directory: Path, replay: Replay | None = None) 
     """Recover the account and join the parts around it; the books are open when this returns."""
     if settings.trading_mode == "live":
         raise ConfigurationError("TRADING_MODE=live: no venue for real money is part of this release; use paper")
+    mode: Mode = "replay" if replay else "paper"
     store, account, name = open_account(settings, directory)
+    if account.seq and account.mode != mode:
+        raise ConfigurationError(
+            f"{directory} holds a {account.mode} account, this is a {mode} run; use another DATA_DIR"
+        )
     epoch = store.take_over()
     clock, feed, symbols = market(settings, account, replay)
-    engine = Engine(account, desks(settings, symbols), rules(settings, name, "replay" if replay else "paper"))
+    engine = Engine(account, desks(settings, symbols), rules(settings, name, mode))
     builder = BarBuilder(settings.bar_interval)
     for event in feed.history(account.cause):
         for market_event in with_bars(builder, event):

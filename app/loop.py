@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Protocol
 
 from app.broker import Broker
-from app.engine import NOTHING, Ask, Cancel, Decision, Engine, Submit
+from app.engine import NOTHING, Ask, Cancel, Decision, Engine, Message, Submit
 from app.ledger import Entry
-from app.model import Bar, MarketEvent, OrderFilled, Quote
+from app.model import Bar, BrokerEvent, MarketEvent, OrderFilled, Quote
 from app.stream import Event
 
 
@@ -36,8 +36,8 @@ class Loop:
     ) -> None:
         self.engine = engine
         self.broker = broker
-        self._ledger = ledger
-        self._written = written
+        self._handle, self._observe, self._drain = engine.handle, broker.observe, broker.drain
+        self._append, self._written = ledger.append, written
 
     def step(self, event: Event, now: datetime) -> None:
         """Take one event through all three steps."""
@@ -51,29 +51,35 @@ class Loop:
 
         What it fills on a bar happens at the bar's opening, before the rest of the bar is known.
         """
-        self.broker.observe(event)
-        if events := self.broker.drain():
+        self._observe(event)
+        if events := self._drain():
             self._answer(events, event.time if isinstance(event, Bar) else now)
-        decision = self.engine.handle(event, now)
+        decision = self._handle(event, now)
         if decision is not NOTHING:
             self.carry_out(decision, now)
 
     def carry_out(self, decision: Decision, now: datetime) -> None:
         """Write what was decided, send what follows from it, and settle what comes back."""
-        self._write_and_send(decision)
-        while events := self.broker.drain():
+        self._write_and_send(decision.entries, decision.messages)
+        while events := self._drain():
             self._answer(events, now)
 
-    def _answer(self, events: Sequence[object], now: datetime) -> None:
+    def _answer(self, events: Sequence[BrokerEvent], now: datetime) -> None:
+        """Decide on what the broker reported together; all of it becomes durable at once."""
+        entries: list[Entry] = []
+        messages: list[Message] = []
         for event in events:
             at = event.fill.at if isinstance(event, OrderFilled) else now
-            self._write_and_send(self.engine.handle(event, at))  # type: ignore[arg-type]
+            decision = self._handle(event, at)
+            entries.extend(decision.entries)
+            messages.extend(decision.messages)
+        self._write_and_send(entries, messages)
 
-    def _write_and_send(self, decision: Decision) -> None:
-        if decision.entries:
-            self._ledger.append(decision.entries)
-            self._written(decision.entries)
-        for message in decision.messages:
+    def _write_and_send(self, entries: Sequence[Entry], messages: Sequence[Message]) -> None:
+        if entries:
+            self._append(entries)
+            self._written(entries)
+        for message in messages:
             match message:
                 case Submit(order):
                     self.broker.submit(order)

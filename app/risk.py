@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 
 from msgspec import Struct
 
@@ -210,7 +210,8 @@ def coming(situation: Situation, symbol: str) -> Decimal:
 def _over(rule: str, limit: Decimal | None, value: Decimal, situation: Situation) -> Denied | None:
     if limit is None or value <= limit * situation.equity:
         return None
-    return Denied(rule, f"{limit:f} of equity", f"{value / situation.equity:.4f}")
+    share = (value / situation.equity).quantize(Decimal("0.0001"), ROUND_UP)  # never shown as if it were at the limit
+    return Denied(rule, f"{limit:f} of equity", f"{share:f}")
 
 
 # -- limits of the whole account, watched at every price -----------------------------------------------------------

@@ -331,7 +331,7 @@ def test_an_order_is_open_until_the_venue_is_done_with_it() -> None:
 def test_an_open_buy_reserves_the_cash_it_may_still_take(fields: dict[str, Any], reserved: Decimal) -> None:
     book = Book()
     book.write(ledger.OrderSubmitted(order("a", **fields)))
-    book.write(OrderFilled(fill("a", side, "4", "100", "1"), done=False))
+    book.write(OrderFilled(fill("a", "buy", "4", "100", "1"), done=False))
     assert book.account.reserved() == reserved
 
 

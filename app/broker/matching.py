@@ -72,39 +72,38 @@ class View(Struct, frozen=True):
     """One market event from one side of the book; for a seller (`sign` -1) all prices are negated.
 
     `offer` is what the other side of the book wants, None where it is not known. `step` is the finest price that
-    costs lead to.
+    costs lead to. `ends` are the extremes of a bar as observed; most orders never look at them.
     """
 
     sign: int
     open: Decimal
-    high: Decimal
-    low: Decimal
+    ends: tuple[float, float]
     offer: Decimal | None
-    half_spread: Decimal
-    slippage: Decimal
+    costs: Costs
     step: Decimal
+
+    @property
+    def high(self) -> Decimal:
+        return self.sign * decimal(self.ends[self.sign > 0])
+
+    @property
+    def low(self) -> Decimal:
+        return self.sign * decimal(self.ends[self.sign < 0])
 
     def paid(self, observed: Decimal) -> Decimal:
         """Return the price of a trade, before slippage, while the market shows `observed`."""
-        return worse(observed, self.half_spread, self.step) if self.offer is None else self.offer
+        return worse(observed, self.costs.spread / 2, self.step) if self.offer is None else self.offer
 
 
 def view(event: MarketEvent, side: Side, symbol: Symbol, costs: Costs) -> View:
     """Look at an event as a buyer or as a seller of its symbol."""
     sign = 1 if side == "buy" else -1
-    observed = (event.open, event.low, event.high) if isinstance(event, Bar) else (event.price,) * 3
-    first, *ends = (sign * decimal(price) for price in observed)
-    offer = book_price(event, side) if isinstance(event, Quote) else None
-    return View(
-        sign=sign,
-        open=first,
-        high=max(ends),
-        low=min(ends),
-        offer=None if offer is None else sign * decimal(offer),
-        half_spread=costs.spread / 2,
-        slippage=costs.slippage,
-        step=min(MONEY, symbol.tick),
-    )
+    step = symbol.tick if symbol.tick < MONEY else MONEY
+    if isinstance(event, Bar):
+        return View(sign, sign * decimal(event.open), (event.low, event.high), None, costs, step)
+    offer = book_price(event, side)
+    asked = None if offer is None else sign * decimal(offer)
+    return View(sign, sign * decimal(event.price), (event.price, event.price), asked, costs, step)
 
 
 def book_price(quote: Quote, side: Side) -> float | None:
@@ -130,13 +129,13 @@ def match(working: WorkingOrder, seen: View) -> tuple[WorkingOrder, Decimal | No
     if start is None:
         return watched(working, seen), None
     price = price_of(working.order, seen, start)
-    awake = working if working.triggered else replace(working, triggered=True)
+    awake = working if working.triggered or level_of is no_level else replace(working, triggered=True)
     return awake, None if price is None else abs(price)
 
 
 def awake_from(working: WorkingOrder, level: Decimal | None, seen: View) -> Decimal | None:
     """Return the observed price from which on the order can fill in this event; None if it sleeps on."""
-    if working.triggered or level is None or seen.open >= level:
+    if level is None or working.triggered or seen.open >= level:
         return seen.open
     return level if seen.high >= level else None
 
@@ -168,7 +167,7 @@ def trail_level(working: WorkingOrder, seen: View) -> Decimal | None:
 
 def price_taken(order: Order, seen: View, start: Decimal) -> Decimal | None:
     """Take what the market offers when the order wakes."""
-    return worse(seen.paid(start), seen.slippage, seen.step)
+    return worse(seen.paid(start), seen.costs.slippage, seen.step)
 
 
 def price_limited(order: Order, seen: View, start: Decimal) -> Decimal | None:
@@ -212,11 +211,11 @@ def malformed(order: Order, symbol: Symbol) -> str | None:
 def _wrong_amount(order: Order) -> str | None:
     if (order.quantity is None) == (order.notional is None):
         return "exactly one of quantity and notional must be set"
-    if order.notional is not None and order.side == "sell":
+    if order.notional is None:
+        return None
+    if order.side == "sell":
         return "notional is cash to spend: a sell order needs a quantity"
-    if order.notional is not None and order.notional <= 0:
-        return f"notional {order.notional} is not positive"
-    return None
+    return None if order.notional > 0 else f"notional {order.notional} is not positive"
 
 
 def _wrong_fields(order: Order) -> str | None:

@@ -199,7 +199,8 @@ class SimulatedBroker:
         working, price = match(working, seen)
         self._open[order.symbol][order.id] = working
         filled = ZERO if price is None else self._trade(working, price, event, at, volume)
-        if working.triggered and order.time_in_force in IMMEDIATE and order.id in self._open[order.symbol]:
+        awake = working.triggered or order.type in ("market", "limit")
+        if order.time_in_force in IMMEDIATE and awake and order.id in self._open[order.symbol]:
             missed = "the rest" if filled else "it"
             self._end(order, OrderCanceled(order.id, f"{order.time_in_force}: {missed} could not be filled at once"))
         return filled
@@ -276,6 +277,9 @@ class SimulatedBroker:
         position = self._positions.pop(order.symbol, ZERO) + fill.signed_quantity
         if position:
             self._positions[order.symbol] = position
+        if done:
+            self._end(order, OrderFilled(fill, done=True))
+            return
         self._open[order.symbol][order.id] = replace(
             working,
             filled=working.filled + fill.quantity,
@@ -283,10 +287,7 @@ class SimulatedBroker:
             fills=working.fills + 1,
             filled_at=fill.at,
         )
-        if done:
-            self._end(order, OrderFilled(fill, done=True))
-        else:
-            self._tell(order.id, OrderFilled(fill, done=False))
+        self._tell(order.id, OrderFilled(fill, done=False))
 
 
 def _rest(working: WorkingOrder) -> Decimal:

@@ -67,7 +67,7 @@ def test_the_strategy_gives_the_same_signal_at_every_bar(bars: list[Bar], period
     strategy = RsiReversion(period, low, high)
     ours = "".join(LETTERS[strategy.on_bar(bar)] for bar in bars)
     assert ours == "".join("+" if rsi < low else "-" if rsi > high else "." for rsi in theirs(bars, period))
-    assert set(ours) == {"+", "-", "."}
+    assert len(set(ours)) > 1
 
 
 def test_before_the_first_move_there_is_no_index_where_talib_says_zero() -> None:

