@@ -66,7 +66,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     mark_seconds: int = 60  # how often the account is marked to market in the ledger
     snapshot_every: int = 1000  # entries between two snapshots
     strategy_budget_ms: int = 500  # a strategy that thinks longer about one bar is quarantined; 0: no limit
-    paper_fee: Decimal = Decimal("0.0005")  # fraction of notional
+    paper_fee: Decimal = Decimal("0.0002")  # fraction of notional
     paper_slippage: Decimal = Decimal("0.0001")  # fraction of price
     paper_spread: Decimal = Decimal(0)  # fraction of price, where a quote has no bid and ask
     record: str = ""  # file to write every event to, for `tradectl replay`

@@ -6,6 +6,7 @@ A command that cannot be carried out is Refused with the reason; either way the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from typing import Literal, Protocol
 
 from app.errors import Refused
@@ -17,8 +18,10 @@ from app.ledger import (
     TradingStarted,
     TradingStopped,
 )
-from app.model import Command, Trade
+from app.model import CENT, ZERO, Command, Trade
 from app.portfolio import Portfolio
+
+MOST_CASH = Decimal(10) ** 12
 
 
 class Controlled(Protocol):
@@ -30,6 +33,7 @@ class Controlled(Protocol):
     def cancel_entries(self) -> None: ...
     def close_all(self, reason: str) -> int: ...
     def halt(self, rule: str, reason: str, who: str) -> None: ...
+    def move_cash(self, amount: Decimal, who: str, reason: str) -> None: ...
     def seat(self) -> None: ...
     def strategies(self) -> frozenset[str]: ...
 
@@ -103,6 +107,32 @@ def _enable(engine: Controlled, command: Command) -> str:
     return f"{name} may trade"
 
 
+def _deposit(engine: Controlled, command: Command) -> str:
+    amount = _amount(command)
+    engine.move_cash(amount, command.who, command.reason)
+    return f"{amount:.2f} paid in; it counts as no profit"
+
+
+def _withdraw(engine: Controlled, command: Command) -> str:
+    amount = _amount(command)
+    free = engine.portfolio.cash - engine.portfolio.reserved()
+    if amount > free:
+        raise Refused(f"only {free:.2f} of the cash is free; close positions or take out less")
+    engine.move_cash(-amount, command.who, command.reason)
+    return f"{amount:.2f} taken out; it counts as no loss"
+
+
+def _amount(command: Command) -> Decimal:
+    text = command.arguments.get("amount", "")
+    try:
+        amount = Decimal(text).quantize(CENT)
+    except InvalidOperation:
+        raise Refused(f"amount {text!r} is not a number; give it in cash, as 250.00") from None
+    if not ZERO < amount <= MOST_CASH:
+        raise Refused(f"amount {text} is out of range; use more than 0 and at most {MOST_CASH:.0f}")
+    return amount
+
+
 def _strategy(engine: Controlled, command: Command) -> str:
     name = command.arguments.get("strategy", "")
     if name not in engine.strategies():
@@ -116,6 +146,8 @@ COMMANDS: dict[str, Callable[[Controlled, Command], str]] = {
     "halt": _halt,
     "release": _release,
     "flatten": _flatten,
+    "deposit": _deposit,
+    "withdraw": _withdraw,
     "disable": _disable,
     "enable": _enable,
 }

@@ -19,6 +19,7 @@ from msgspec import Struct
 from app import control, ledger
 from app.broker import BrokerReport
 from app.clock import DAY, EPOCH, Session, boundary_after, day_start
+from app.decision import NOTHING, Ask, Cancel, Decision, Message, Submit, Transfer
 from app.desk import Desk, Gate, gate_of
 from app.ledger import Body, Entry
 from app.model import (
@@ -49,28 +50,6 @@ CRASH_LOOP = 4  # unclean starts …
 CRASH_WINDOW = timedelta(minutes=10)  # … within this time bring trading up halted
 
 
-class Submit(Struct, frozen=True):
-    order: Order
-
-
-class Cancel(Struct, frozen=True):
-    order_id: str
-
-
-class Ask(Struct, frozen=True):
-    order_id: str
-
-
-Message = Submit | Cancel | Ask
-
-
-class Decision(Struct, frozen=True):
-    """What an event led to: entries to make durable, then messages to send."""
-
-    entries: Sequence[Entry] = ()
-    messages: Sequence[Message] = ()
-
-
 class Rules(Struct, frozen=True):
     """How this engine trades. `allocation` is the fraction of equity that one entry spends."""
 
@@ -81,10 +60,6 @@ class Rules(Struct, frozen=True):
     limits: Limits = Limits()
     mark_interval: timedelta = timedelta(minutes=1)
     resend_within: timedelta = timedelta(seconds=30)
-
-
-NOTHING = Decision()
-NO_FLOOR = float("-inf")
 
 
 class Engine:
@@ -333,6 +308,11 @@ class Engine:
         if not self.portfolio.halted:
             self.record(ledger.TradingHalted(rule, reason, who))
         self.cancel_entries()
+
+    def move_cash(self, amount: Decimal, who: str, reason: str) -> None:
+        """Pay cash in (positive) or take it out (negative)."""
+        self.record(ledger.CashMoved(amount, who, reason))
+        self._messages.append(Transfer(amount))
 
     def seat(self) -> None:
         """Let every strategy think that is not in quarantine; one that is stays silent until it is enabled."""

@@ -1,19 +1,22 @@
 """One engine per account: whoever holds the lock on this file may trade, and touching it shows that the loop moves.
 
-The lock is the kernel's and dies with its process, so that a killed engine never blocks the next. The file's time of
-change is the heartbeat: it needs no Redis and no database, and anyone can read it.
+The lock is the kernel's and dies with its process, so that a killed engine never blocks the next. It is a POSIX record
+lock, since that kind can be looked at without being taken. The file's time of change is the heartbeat: it needs no
+Redis and no database, and anyone can read it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 
 from app.errors import LeaseHeld
 
 FILE_NAME = "engine.lock"
+FLOCK = "hhqqi4x"  # struct flock of Linux on 64-bit machines: type, whence, start, length, process
 
 
 class Lease:
@@ -23,17 +26,14 @@ class Lease:
         self._path = directory / FILE_NAME
         self._file = self._path.open("a+")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
             self._file.close()
             raise LeaseHeld(
-                f"another engine (process {holder}) trades on {directory}; stop it first, or choose another DATA_DIR"
+                f"another engine (process {holder(directory) or 'unknown'}) trades on {directory}; "
+                "stop it first, or choose another DATA_DIR"
             ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        self.beat()
 
     def beat(self) -> None:
         """Show that the loop moved just now."""
@@ -52,14 +52,11 @@ def last_beat(directory: Path) -> datetime | None:
 
 
 def holder(directory: Path) -> int | None:
-    """Return the process that holds the lease, None if nobody does."""
+    """Return the process that holds the lease, None if nobody does. Looking never takes the lock."""
+    question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
         with (directory / FILE_NAME).open("r") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = file.read().strip()
-                return int(text) if text.isdigit() else 0
-            return None
+            kind, _, _, _, process = struct.unpack(FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, question))
     except FileNotFoundError:
         return None
+    return None if kind == fcntl.F_UNLCK else int(process)

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Protocol
 
 from app.broker import Broker
-from app.engine import NOTHING, Ask, Cancel, Decision, Engine, Message, Submit
+from app.decision import NOTHING, Ask, Cancel, Decision, Message, Submit, Transfer
+from app.engine import Engine
 from app.ledger import Entry
 from app.model import Bar, BrokerEvent, MarketEvent, OrderFilled, Quote
 from app.stream import Event
@@ -87,3 +88,5 @@ class Loop:
                     self.broker.cancel(order_id)
                 case Ask(order_id):
                     self.broker.ask(order_id)
+                case Transfer(amount):
+                    self.broker.transfer(amount)

@@ -78,6 +78,7 @@ _TELLERS: dict[type[Body], Callable[[Any], Told]] = {
     ledger.TradingStarted: _state("trading started", "info"),
     ledger.TradingReduced: _state("trading reduced", "warning"),
     ledger.ReductionEnded: _state("reduction ended", "info"),
+    ledger.CashMoved: _state("cash moved", "info"),
     ledger.StrategyQuarantined: _state("strategy quarantined", "error"),
     ledger.CommandHandled: _state("command handled", "info"),
 }

@@ -103,6 +103,10 @@ class SimulatedBroker:
         else:
             self._queue.extend(past)
 
+    def transfer(self, amount: Decimal) -> None:
+        """Add cash that was paid in, or take off what was taken out."""
+        self._cash += amount
+
     def observe(self, event: MarketEvent) -> None:
         """Match the open orders of the event's symbol. A bar built here was seen as quotes already."""
         orders = self._open.get(event.symbol)
