@@ -111,6 +111,7 @@ class Engine:
         for order_id, open_order in book.orders.items():
             if open_order.status != "accepted" or order_id not in report.orders:
                 self._messages.append(Ask(order_id))
+        self._cancel_again()
         self._refresh()
         return self._decided()
 
@@ -213,8 +214,9 @@ class Engine:
         held = book.holdings()
         marks = {symbol: self.marks[symbol] for symbol in sorted(held) if symbol in self.marks}
         equity = book.equity_at(self.marks)
-        if day_start(boundary) > book.day:
-            self.record(ledger.DayClosed(equity, book.cash, marks, book.flow_today), day_start(boundary))
+        if (day := day_start(boundary)) > book.day:
+            ended = boundary_after(book.marked_at, DAY)
+            self.record(ledger.DayClosed(equity, book.cash, marks, day, book.flow_today), min(ended, day))
         elif held or equity != book.equity:
             self.record(ledger.EquityMarked(equity, book.cash, marks), boundary)
         for rule, reason in list(book.reduced.items()):
@@ -296,6 +298,13 @@ class Engine:
     def cancel_entries(self) -> None:
         """Ask the broker to cancel every open order that could add to a position."""
         self._cancel([o.order for o in self.portfolio.orders.values() if not o.order.reduces])
+
+    def _cancel_again(self) -> None:
+        """Ask once more for the cancels that were decided, but may not have left before a crash."""
+        book = self.portfolio
+        closing = {_key(one.order) for one in book.orders.values() if one.order.reduces}
+        entries = [one.order for one in book.orders.values() if not one.order.reduces]
+        self._cancel([order for order in entries if book.state != "active" or _key(order) in closing])
 
     def close_all(self, reason: str) -> int:
         """Ask for every position to be closed; return how many there are."""
@@ -409,7 +418,8 @@ class Engine:
         self.seat()
         for key in self.desks:
             self._engage(key)
-        self._next_mark = boundary_after(self.portfolio.marked_at, self.rules.mark_interval)
+        settled = max(self.portfolio.marked_at, self.portfolio.last_fill_at or EPOCH)  # a fill comes after its mark
+        self._next_mark = boundary_after(settled, self.rules.mark_interval)
         self.watch.refresh()
 
     def _roll_over(self) -> None:

@@ -98,11 +98,15 @@ class EquityMarked(Struct, frozen=True, tag=True):
 
 
 class DayClosed(Struct, frozen=True, tag=True):
-    """The account at 00:00 UTC, the end of the day before. `flow` is the cash moved in or out during that day."""
+    """The account at 00:00 UTC, the end of the last day on which anything happened; `day` is the day that begins.
+
+    The two are one time unless days passed without an event. `flow` is the cash moved in or out since the day before.
+    """
 
     equity: Decimal
     cash: Decimal
     marks: dict[str, float]
+    day: datetime
     flow: Decimal = Decimal(0)
 
 

@@ -53,8 +53,10 @@ class Position(Struct):
     quantity: Decimal = ZERO
     cost: Decimal = ZERO
     entry_quantity: Decimal = ZERO
+    entry_value: Decimal = ZERO
     entry_notional: Decimal = ZERO
     exit_quantity: Decimal = ZERO
+    exit_value: Decimal = ZERO
     exit_notional: Decimal = ZERO
     fees: Decimal = ZERO
     best_mark: float = 0.0
@@ -71,10 +73,12 @@ class Position(Struct):
         if adds:
             self.cost += notional if signed > 0 else -notional
             self.entry_quantity += fill.quantity
+            self.entry_value += fill.price * fill.quantity
             self.entry_notional += notional
         else:
             self.cost += self.cost * signed / self.quantity
             self.exit_quantity += fill.quantity
+            self.exit_value += fill.price * fill.quantity
             self.exit_notional += notional
         self.quantity += signed
 
@@ -87,8 +91,8 @@ class Position(Struct):
             symbol=self.symbol,
             side="long" if long else "short",
             quantity=self.entry_quantity,
-            entry_price=self.entry_notional / self.entry_quantity,
-            exit_price=self.exit_notional / self.exit_quantity,
+            entry_price=self.entry_value / self.entry_quantity,
+            exit_price=self.exit_value / self.exit_quantity,
             entry_time=self.opened_at,
             exit_time=closed_by.at,
             fees=self.fees,
@@ -415,8 +419,8 @@ def _marked(book: Portfolio, body: ledger.EquityMarked | ledger.DayClosed, at: d
 
 
 def _day_closed(book: Portfolio, body: ledger.DayClosed, at: datetime) -> None:
-    _marked(book, body, at)
-    book.day, book.day_equity, book.flow_today = day_start(at), body.equity, ZERO
+    _marked(book, body, body.day)
+    book.day, book.day_equity, book.flow_today = body.day, body.equity, ZERO
 
 
 def _cash_moved(book: Portfolio, body: ledger.CashMoved, at: datetime) -> None:

@@ -89,7 +89,7 @@ BODIES: Sequence[Body] = (
     OrderUnknown("paper-1-7", "no answer within 5 s"),
     ledger.TradeClosed(TRADE),
     ledger.EquityMarked(Decimal("10000.12345678"), Decimal("1E-8"), MARKS),
-    ledger.DayClosed(Decimal("10000.12345678"), Decimal("9000"), MARKS, Decimal("-100")),
+    ledger.DayClosed(Decimal("10000.12345678"), Decimal("9000"), MARKS, START, Decimal("-100")),
     ledger.CashMoved(Decimal("-100.50"), "ann", "rent"),
     ledger.TradingHalted("kill_switch", "smoke", "ann"),
     ledger.TradingReleased("bob", "it was toast"),

@@ -221,7 +221,7 @@ def test_a_closed_day_begins_the_next_from_its_last_equity() -> None:
     midnight = datetime(2026, 1, 6, tzinfo=UTC)
     book.write(ledger.CashMoved(Decimal(500), "ann", "more"))
     assert book.account.day_pnl_base == 10500
-    book.write(ledger.DayClosed(Decimal(10700), Decimal(10500), {}, Decimal(500)), midnight)
+    book.write(ledger.DayClosed(Decimal(10700), Decimal(10500), {}, midnight, Decimal(500)), midnight)
     assert (book.account.day, book.account.day_pnl_base) == (midnight, Decimal(10700))
     assert book.account.peak == 10700
 

@@ -325,7 +325,7 @@ STEPS = st.lists(
             ledger.EngineStarted(2, "1.0.0", clean=False),
             ledger.Reconciled(),
             ledger.EquityMarked(Decimal(9999), Decimal(9999), {"ACME": 99.5}),
-            ledger.DayClosed(Decimal(10001), Decimal(10001), {}),
+            ledger.DayClosed(Decimal(10001), Decimal(10001), {}, START),
             ledger.TradingHalted("max_drawdown", "", "risk"),
             ledger.TradingReleased("ann", "looked"),
             ledger.TradingReduced("daily_loss", "1", "2", START),
