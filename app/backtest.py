@@ -17,8 +17,9 @@ from msgspec import Struct
 from app import ledger
 from app.broker.simulated import Costs, SimulatedBroker
 from app.clock import DAY, boundary_after
+from app.decision import Rules
 from app.desk import Desk
-from app.engine import Engine, Rules
+from app.engine import Engine
 from app.errors import InputError
 from app.ledger import Entry
 from app.loop import Loop

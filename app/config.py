@@ -1,7 +1,8 @@
 """All settings, frozen, in one place: from the environment, a `.env` file, and systemd credentials.
 
-The environment wins over `.env`, a credential over both. A key in `.env` that is not known here refuses to start, since
-a misspelt limit is no limit. The comment beside each field is its documentation; `.env.example` lists them all.
+The environment wins over `.env`, a credential over both. A key in `.env` that is not known here refuses to start, and
+so does a `RISK_…` of the environment, since a misspelt limit is no limit. The comment beside each field is its
+documentation; `.env.example` lists them all.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from msgspec import Struct
 
 from app.errors import ConfigurationError, InputError
@@ -25,6 +27,7 @@ from app.secret import Secret
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd: one file per secret
 OTHERS = ("OPS_",)  # prefixes of settings that belong to other parts of the appliance
+OWNED = "RISK_"  # prefix that is ours wherever it is found
 SIMULATED_BAR, LIVE_BAR = timedelta(seconds=15), timedelta(minutes=1)
 
 
@@ -133,8 +136,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def public_settings(settings: Settings) -> dict[str, str]:
-    """Return every setting that is no secret as text, under its name in the environment."""
-    shown = {key: getattr(settings, field) for key, field in FIELDS.items() if key not in SECRETS}
+    """Return every setting as text, under its name in the environment; no secrets, no addresses: they may hold one."""
+    hidden = (*SECRETS, "_URL")
+    shown = {key: getattr(settings, field) for key, field in FIELDS.items() if not key.endswith(hidden)}
     return {key: "" if value is None else f"{value}" for key, value in shown.items()}
 
 
@@ -145,17 +149,53 @@ class StrategyPlan(Struct, frozen=True):
     parameters: dict[str, str]
 
 
+SHARE = (0, 1)  # a fraction of something: 0.05 is five percent
+SHARE_OF_EQUITY = (0, 2)  # what is meant as percent (30) must not pass for a fraction
+CASH = (0, 10**12)
+RANGES: dict[str, tuple[float | Decimal, float | Decimal]] = {
+    "initial_capital": (Decimal("0.01"), 10**12),
+    "allocation": (Decimal("0.0001"), 1),
+    "httpx_pool_connections": (1, 10_000),
+    "httpx_pool_maxsize": (1, 10_000),
+    "api_port": (1, 65_535),
+    "api_workers": (1, 64),
+    "bar_seconds": (0, 86_400),
+    "warmup_bars": (1, 100_000),
+    "simulation_tick_ms": (1, 3_600_000),
+    "mark_seconds": (1, 86_400),
+    "snapshot_every": (1, 10**9),
+    "strategy_budget_ms": (0, 600_000),
+    "paper_fee": (0, Decimal("0.5")),
+    "paper_slippage": (0, Decimal("0.5")),
+    "paper_spread": (0, Decimal("0.5")),
+    "risk_max_position": SHARE_OF_EQUITY,
+    "risk_max_gross_exposure": SHARE_OF_EQUITY,
+    "risk_max_order_notional": CASH,
+    "risk_min_order_notional": CASH,
+    "risk_max_orders_per_minute": (0, 1_000_000),
+    "risk_price_collar": SHARE,
+    "risk_daily_loss": SHARE,
+    "risk_daily_loss_amount": CASH,
+    "risk_max_drawdown": SHARE,
+    "risk_losses_in_a_row": (1, 1_000_000),
+    "risk_cooldown_minutes": (0, 100_000),
+    "risk_stop_loss": SHARE,
+    "risk_trailing_stop": SHARE,
+    "risk_take_profit": (0, 100),
+    "risk_max_quote_age": (0, 86_400),
+    "risk_max_clock_offset": (0, 86_400),
+}
+WORDS = {int: "a whole number", float: "a number", Decimal: "a number", bool: "true or false"}
 FIELDS = {field.upper(): field for field in Settings.__struct_fields__}
 SECRETS = frozenset(name for name in FIELDS if name.endswith("_API_KEY"))
 
 
 def load(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".env")) -> Settings:
     """Read the settings. Raise ConfigurationError naming the key, its value and what it should be."""
-    given = {key: value for key, value in environment.items() if key in FIELDS}
-    merged = _from_file(env_file) | given | _from_credentials(environment)
+    merged = _from_file(env_file) | _from_environment(environment) | _from_credentials(environment)
     values: dict[str, Any] = {}
     for key, text in merged.items():
-        values[FIELDS[key]] = Secret(text) if key in SECRETS else _value(key, text)
+        values[FIELDS[key]] = Secret(text.strip()) if key in SECRETS else _value(key, text)
     settings = Settings(**values)
     _check(settings)
     return settings
@@ -175,15 +215,40 @@ def strategy_plans(text: str) -> list[StrategyPlan]:
 
 
 def _from_file(path: Path) -> dict[str, str]:
+    """Read `KEY=value` lines. Raise ConfigurationError for a line or a key that is not one of ours."""
     if not path.exists():
         return {}
-    found = {key: value or "" for key, value in dotenv_values(path, interpolate=False).items()}
-    for key in found:
-        if key not in FIELDS and not key.startswith(OTHERS):
-            close = get_close_matches(key, FIELDS, n=1)
-            hint = f"did you mean {close[0]}?" if close else "see .env.example for those that exist"
-            raise ConfigurationError(f"{path}: there is no setting {key}; {hint}")
-    return {key: value for key, value in found.items() if key in FIELDS}
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            lines = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigurationError(
+            f"{path} cannot be read ({fault}); make it a text file that this user may read"
+        ) from fault
+    found: dict[str, str] = {}
+    for line in lines:
+        if line.error or (line.key and line.value is None):
+            raise ConfigurationError(
+                f"{path}, line {line.original.line}: does not read as KEY=value; mend or delete it"
+            )
+        if line.key and not line.key.startswith(OTHERS):
+            found[_known(line.key, f"{path}, line {line.original.line}")] = line.value or ""
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    for key in environment:
+        if key.startswith(OWNED):
+            _known(key, "the environment")
+    return {key: value for key, value in environment.items() if key in FIELDS}
+
+
+def _known(key: str, where: str) -> str:
+    if key not in FIELDS:
+        close = get_close_matches(key, FIELDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else "see .env.example for those that exist"
+        raise ConfigurationError(f"{where}: there is no setting {key}; {hint}")
+    return key
 
 
 def _from_credentials(environment: Mapping[str, str]) -> dict[str, str]:
@@ -198,35 +263,49 @@ def _value(key: str, text: str) -> Any:
     """Convert a text to the type of its field; an empty text turns an optional limit off."""
     kind = _TYPES[FIELDS[key]]
     text = text.strip()
-    if not text and kind is not str and not _is_text_choice(kind):
-        text = "null"
+    if kind is str:
+        return text
+    if not text and type(None) in get_args(kind):
+        return None
     try:
-        return msgspec.convert(text, kind, strict=False)
+        value = msgspec.convert(text, kind, strict=False)
     except msgspec.ValidationError as fault:
-        raise ConfigurationError(f"{key}={text!r}: {str(fault)[:1].lower()}{str(fault)[1:]}") from fault
+        raise ConfigurationError(f"{key}={text!r} cannot be used; write {_wanted(kind)}") from fault
+    if value is None or (isinstance(value, float | Decimal) and not _is_finite(value)):
+        raise ConfigurationError(f"{key}={text!r} cannot be used; write {_wanted(kind)}")
+    return value
 
 
-def _is_text_choice(kind: Any) -> bool:
-    return "" in getattr(kind, "__args__", ())
+def _is_finite(number: float | Decimal) -> bool:
+    return number.is_finite() if isinstance(number, Decimal) else isfinite(number)
+
+
+def _wanted(kind: Any) -> str:
+    """Say in words what a field takes."""
+    options = [option for option in get_args(kind) if option is not type(None)]
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(option or 'nothing' for option in options)}"
+    off = ", or leave it empty to turn it off" if len(options) < len(get_args(kind)) else ""
+    return WORDS[options[0] if options else kind] + off
 
 
 def _check(settings: Settings) -> None:
     """Refuse what is well-formed but makes no sense."""
-    if not 0 < settings.initial_capital <= 10**12:
-        raise ConfigurationError(f"INITIAL_CAPITAL={settings.initial_capital} is out of range; use 1 to 1e12")
-    if not 0 < settings.allocation <= 1:
-        raise ConfigurationError(f"ALLOCATION={settings.allocation} is a fraction; use more than 0 and at most 1")
-    if not 0 < settings.api_port < 65536:
-        raise ConfigurationError(f"API_PORT={settings.api_port} is not a port; use 1 to 65535")
-    for name in ("api_workers", "warmup_bars", "simulation_tick_ms", "mark_seconds", "snapshot_every"):
-        if getattr(settings, name) < 1:
-            raise ConfigurationError(f"{name.upper()}={getattr(settings, name)} must be at least 1")
-    for name in (field for field in FIELDS.values() if field.startswith(("risk_", "paper_"))):
-        value = getattr(settings, name)
-        if value is not None and value < 0:
-            raise ConfigurationError(f"{name.upper()}={value} must not be negative; leave it empty to turn it off")
-    if not settings.symbols:
+    for field, (least, most) in RANGES.items():
+        value = getattr(settings, field)
+        if value is not None and not least <= value <= most:
+            off = ", or leave it empty to turn it off" if type(None) in get_args(_TYPES[field]) else ""
+            raise ConfigurationError(f"{field.upper()}={value} is out of range; use {least} to {most}{off}")
+    for field in ("data_dir", "api_host"):
+        if not getattr(settings, field):
+            raise ConfigurationError(f"{field.upper()} is empty; name one, or remove the line for the usual one")
+    names = [symbol.name for symbol in settings.symbols]
+    if not names:
         raise ConfigurationError("TARGET_SYMBOLS is empty; name at least one, as AAPL or BTC/USD")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigurationError(
+            f"TARGET_SYMBOLS={settings.target_symbols} names {', '.join(twice)} twice; once is enough"
+        )
     strategy_plans(settings.strategies)
 
 

@@ -87,8 +87,7 @@ def _release(engine: Controlled, command: Command) -> str:
 
 
 def _flatten(engine: Controlled, command: Command) -> str:
-    if not engine.portfolio.stopped:
-        engine.record(TradingStopped(command.who, command.reason or "flatten"))
+    engine.record(TradingStopped(command.who, command.reason or "flatten", flatten=True))
     engine.cancel_entries()
     closing = engine.close_all(f"flatten by {command.who}")
     return f"trading is stopped; {closing} positions are being closed"
@@ -128,7 +127,7 @@ def _amount(command: Command) -> Decimal:
         amount = Decimal(text).quantize(CENT)
     except InvalidOperation:
         raise Refused(f"amount {text!r} is not a number; give it in cash, as 250.00") from None
-    if not ZERO < amount <= MOST_CASH:
+    if amount.is_nan() or not ZERO < amount <= MOST_CASH:
         raise Refused(f"amount {text} is out of range; use more than 0 and at most {MOST_CASH:.0f}")
     return amount
 

@@ -1,14 +1,28 @@
-"""What an event leads to: entries to make durable, then messages for the broker, in this order and no other."""
+"""How an engine is to trade, and what an event leads to: entries to make durable, then messages for the broker."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 
 from msgspec import Struct
 
 from app.ledger import Entry
-from app.model import Order
+from app.model import Mode, Order
+from app.risk import Limits
+
+
+class Rules(Struct, frozen=True):
+    """How this engine trades. `allocation` is the fraction of equity that one entry spends."""
+
+    account: str
+    mode: Mode
+    capital: Decimal
+    allocation: Decimal
+    limits: Limits = Limits()
+    mark_interval: timedelta = timedelta(minutes=1)
+    resend_within: timedelta = timedelta(seconds=30)
 
 
 class Submit(Struct, frozen=True):

@@ -7,8 +7,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+from app.holdings import position_key
 from app.model import ENTER, Bar, Signal
-from app.portfolio import Portfolio, position_key
+from app.portfolio import Portfolio
 from app.risk import Approved, Denied
 from app.strategies import Strategy
 

@@ -14,20 +14,19 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from msgspec import Struct
-
 from app import control, ledger
 from app.broker import BrokerReport
 from app.clock import DAY, EPOCH, Session, boundary_after, day_start
-from app.decision import NOTHING, Ask, Cancel, Decision, Message, Submit, Transfer
+from app.decision import NOTHING, Ask, Cancel, Decision, Message, Rules, Submit, Transfer
 from app.desk import Desk, Gate, gate_of
+from app.holdings import Position, position_key
 from app.ledger import Body, Entry
+from app.marking import due, last_boundary, marked
 from app.model import (
     ENTER,
     Bar,
     BrokerEvent,
     Command,
-    Mode,
     Order,
     OrderAccepted,
     OrderCanceled,
@@ -39,27 +38,14 @@ from app.model import (
     Quote,
     Trade,
 )
-from app.portfolio import Portfolio, Position, position_key
-from app.reconcile import differences
-from app.risk import Approved, Denied, Limits, daily_loss_floor, drawdown_floor, judge, rules_for
+from app.portfolio import Portfolio
+from app.recovery import open_books
+from app.risk import Approved, Denied, daily_loss_floor, drawdown_floor, judge, rules_for
 from app.sizing import entry_order, exit_order
 from app.stream import Event, Tick
 from app.watch import Watch
 
-CRASH_LOOP = 4  # unclean starts …
-CRASH_WINDOW = timedelta(minutes=10)  # … within this time bring trading up halted
-
-
-class Rules(Struct, frozen=True):
-    """How this engine trades. `allocation` is the fraction of equity that one entry spends."""
-
-    account: str
-    mode: Mode
-    capital: Decimal
-    allocation: Decimal
-    limits: Limits = Limits()
-    mark_interval: timedelta = timedelta(minutes=1)
-    resend_within: timedelta = timedelta(seconds=30)
+EXIT_RETRY = timedelta(seconds=5)  # after a venue's no to an exit
 
 
 class Engine:
@@ -78,6 +64,9 @@ class Engine:
         self._rules = rules_for(rules.limits)
         self._by_symbol: dict[str, list[Desk]] = {}
         self._next_mark = EPOCH
+        self._sent_again: set[str] = set()
+        self._retry_at: dict[str, datetime] = {}  # when an exit that the venue rejected may be tried again
+        self._sick: dict[str, str] = {}  # what strategies raised while they were warmed up
         self._entries: list[Entry] = []
         self._messages: list[Message] = []
         self._refresh()
@@ -91,27 +80,26 @@ class Engine:
             return
         self.watch.warm(event.symbol, event.close, event.time)
         for desk in self._by_symbol.get(event.symbol, ()):
-            desk.signal = desk.on_bar(event)
+            if desk.strategy not in self._sick:
+                try:
+                    desk.signal = desk.on_bar(event)
+                except Exception as fault:  # the same wall as in _on_bar; written down once the books are open
+                    self._sick[desk.strategy] = _said(desk, fault)
 
-    def start(self, now: datetime, report: BrokerReport, *, epoch: int, version: str) -> Decision:
-        """Open the books: first start, restart and recovery are this one path. Trading begins if the books agree."""
+    def start(
+        self, now: datetime, report: BrokerReport, *, epoch: int, version: str, missed: Sequence[BrokerEvent] = ()
+    ) -> Decision:
+        """Open the books: first start, restart and recovery are this one path. Trading begins if the books agree.
+
+        `missed` is what the broker answered when it was asked for every open order, `report` its books after that.
+        """
         self.now = now
-        book = self.portfolio
-        if not book.seq:
+        if not self.portfolio.seq:
             self.record(ledger.AccountOpened(self.rules.account, self.rules.capital, self.rules.mode))
-        self.record(ledger.EngineStarted(epoch, version, clean=not book.running))
-        self._brake_a_crash_loop()
-        found = differences(book, report)
-        if found:
-            self.record(ledger.DifferencesFound(found))
-            said = "; ".join(f"{d.subject}: ours {d.ours}, theirs {d.theirs}" for d in found)
-            self.halt("reconciliation", said, "engine")
-        else:
-            self.record(ledger.Reconciled())
-        for order_id, open_order in book.orders.items():
-            if open_order.status != "accepted" or order_id not in report.orders:
-                self._messages.append(Ask(order_id))
-        self._cancel_again()
+        for strategy, reason in self._sick.items():
+            self.record(ledger.StrategyQuarantined(strategy, reason))
+        self._refresh()
+        open_books(self, report, missed, epoch=epoch, version=version)
         self._refresh()
         return self._decided()
 
@@ -128,6 +116,14 @@ class Engine:
         self.now = now
         _HANDLERS[type(event)](self, event)
         return self._decided() if self._entries or self._messages else NOTHING
+
+    def answer(self, event: BrokerEvent) -> None:
+        """Take what the broker reports into the decision under way."""
+        _HANDLERS[type(event)](self, event)
+
+    def send(self, message: Message) -> None:
+        """Add a message for the broker to the decision under way."""
+        self._messages.append(message)
 
     def strategies(self) -> frozenset[str]:
         """Return the names of the strategies at work here."""
@@ -152,15 +148,14 @@ class Engine:
                 continue
             if signal is None:
                 continue
-            if signal is ENTER:
+            if signal is ENTER or signal.action == "enter":
                 if not desk.engaged:
                     self._enter(desk)
             elif desk.engaged:
                 self._leave(desk)
 
     def _quarantine(self, desk: Desk, fault: Exception) -> None:
-        reason = f"{type(fault).__name__} on {desk.symbol}: {fault}"
-        self.record(ledger.StrategyQuarantined(desk.strategy, reason))
+        self.record(ledger.StrategyQuarantined(desk.strategy, _said(desk, fault)))
         self.seat()
 
     def _on_quote(self, quote: Quote) -> None:
@@ -178,7 +173,7 @@ class Engine:
         """Act on a price that crossed a limit of the account or of a position."""
         if self.watch.below_floor():
             self._breach()
-        if self.portfolio.state != "stopped":
+        if not self.portfolio.stopped:
             for position, rule in self.watch.protections(symbol, price, self.now):
                 self._close(position, str(rule))
 
@@ -193,6 +188,7 @@ class Engine:
             self.cancel_entries()
         if drawdown is not None and equity < drawdown and not book.halted:
             text = f"equity {equity:.2f} fell below {drawdown:.2f}, from a peak of {book.peak:.2f}"
+            self.record(marked(book, self.marks))  # what a release counts from
             self.halt("max_drawdown", text, "risk")
         self.watch.revalue()
 
@@ -205,25 +201,21 @@ class Engine:
             if open_order.status == "unknown":
                 self._messages.append(Ask(order_id))
 
+    def _first_mark(self) -> datetime:
+        """Return when to mark next after a start: as if there had been no end, but at once if a day ended meanwhile."""
+        book, just_before = self.portfolio, self.now - timedelta.resolution
+        settled = max(book.marked_at, book.last_fill_at or EPOCH)  # a fill was written after all marks before it
+        if day_start(just_before) == book.day:
+            settled = max(settled, just_before)
+        return boundary_after(settled, self.rules.mark_interval)
+
     def _mark(self, now: datetime, *, inclusive: bool) -> None:
         """Write the account at market prices, as of the last multiple of the mark interval up to `now`."""
-        book, interval = self.portfolio, self.rules.mark_interval
-        boundary = boundary_after(now, interval) - interval
-        if not inclusive and boundary == now:
-            boundary -= interval
-        held = book.holdings()
-        marks = {symbol: self.marks[symbol] for symbol in sorted(held) if symbol in self.marks}
-        equity = book.equity_at(self.marks)
-        if (day := day_start(boundary)) > book.day:
-            ended = boundary_after(book.marked_at, DAY)
-            self.record(ledger.DayClosed(equity, book.cash, marks, day, book.flow_today), min(ended, day))
-        elif held or equity != book.equity:
-            self.record(ledger.EquityMarked(equity, book.cash, marks), boundary)
-        for rule, reason in list(book.reduced.items()):
-            if reason.until is not None and reason.until <= now:
-                self.record(ledger.ReductionEnded(rule))
+        boundary = last_boundary(now, self.rules.mark_interval, inclusive=inclusive)
+        for body, at in due(self.portfolio, self.marks, boundary, now):
+            self.record(body, at)
         self.watch.revalue()
-        self._next_mark = boundary + interval
+        self._next_mark = boundary + self.rules.mark_interval
 
     # -- decisions ------------------------------------------------------------------------------------------------
 
@@ -261,7 +253,7 @@ class Engine:
         return self._proposal(desk)[1]
 
     def _leave(self, desk: Desk) -> None:
-        if self.portfolio.state in ("stopped", "reconciling"):
+        if self.portfolio.stopped:
             return
         position = self.portfolio.positions.get(desk.key)
         if position is not None:
@@ -273,7 +265,7 @@ class Engine:
         """Close a position with one market order, unless one is under way."""
         key = position_key(position.strategy, position.symbol)
         working = [o.order for o in self.portfolio.orders.values() if _key(o.order) == key]
-        if any(order.reduces for order in working):
+        if any(order.reduces for order in working) or self.now < self._retry_at.get(key, EPOCH):
             return
         self._cancel(working)
         self._submit(
@@ -354,6 +346,8 @@ class Engine:
         key = position_key(fill.strategy, fill.symbol)
         self.watch.filled(key, fill.symbol, float(fill.price))
         self._engage(key)
+        if book.stopped and book.stopped.rule == "flatten" and key in book.positions:
+            self._close(book.positions[key], "flatten")  # an entry was filled before its cancellation arrived
 
     def _on_accepted(self, accepted: OrderAccepted) -> None:
         open_order = self.portfolio.orders.get(accepted.order_id)
@@ -366,9 +360,12 @@ class Engine:
         if open_order is not None:
             self._roll_over()
             self.record(over)
+            if isinstance(over, OrderRejected):
+                self._retry_at[_key(open_order.order)] = self.now + EXIT_RETRY
             self._engage(_key(open_order.order))
 
     def _on_unknown(self, unknown: OrderUnknown) -> None:
+        self._sent_again.discard(unknown.order_id)
         open_order = self.portfolio.orders.get(unknown.order_id)
         if open_order is not None and open_order.status != "unknown":
             self.record(unknown)
@@ -376,10 +373,13 @@ class Engine:
     def _on_not_found(self, lost: OrderNotFound) -> None:
         """The venue never had it: send it now, for the first time in truth, unless it is too old to still be meant."""
         open_order = self.portfolio.orders.get(lost.order_id)
-        if open_order is None:
+        if open_order is None or lost.order_id in self._sent_again:
             return
         order = open_order.order
-        if self.now - order.decided_at <= self.rules.resend_within and self._still_meant(order):
+        if open_order.status == "accepted":
+            self._on_unknown(OrderUnknown(order.id, "the venue accepted it and now does not know it"))
+        elif self.now - order.decided_at <= self.rules.resend_within and self._still_meant(order):
+            self._sent_again.add(order.id)
             self._messages.append(Submit(order))
         else:
             self.record(OrderExpired(order.id, "it never reached the venue and is too old to be sent now"))
@@ -418,8 +418,6 @@ class Engine:
         self.seat()
         for key in self.desks:
             self._engage(key)
-        settled = max(self.portfolio.marked_at, self.portfolio.last_fill_at or EPOCH)  # a fill comes after its mark
-        self._next_mark = boundary_after(settled, self.rules.mark_interval)
         self.watch.refresh()
 
     def _roll_over(self) -> None:
@@ -427,11 +425,9 @@ class Engine:
         if self.now >= self._next_mark:
             self._mark(self.now, inclusive=True)
 
-    def _brake_a_crash_loop(self) -> None:
-        recent = [at for at in self.portfolio.unclean_starts if self.now - at < CRASH_WINDOW]
-        if len(recent) >= CRASH_LOOP:
-            text = f"{len(recent)} unclean starts within {CRASH_WINDOW.total_seconds() / 60:g} minutes"
-            self.halt("crash_loop", text, "engine")
+
+def _said(desk: Desk, fault: Exception) -> str:
+    return f"{type(fault).__name__} on {desk.symbol}: {fault}"
 
 
 def _key(order: Order) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Struct
@@ -24,7 +24,10 @@ ENDINGS = {
     "OrderExpired": "expired",
 }
 LOOK_AHEAD = 4  # entries per order read to learn what became of it
+HANDLED = ("CommandHandled",)
 KINDS = frozenset(kind.__name__ for kind in get_args(ledger.Body))
+
+Answer = TypeVar("Answer")
 
 
 class Span(Struct, frozen=True):
@@ -36,7 +39,7 @@ class Span(Struct, frozen=True):
     limit: int = 100
 
 
-def orders(view: View, span: Span) -> schemas.Page:
+def orders(view: View, span: Span) -> schemas.Page[schemas.OrderAnswer]:
     """Return orders, each with what became of it."""
     found = _entries(view, span, ("OrderSubmitted",))
     ended: dict[str, tuple[str, Decimal]] = {}
@@ -47,23 +50,45 @@ def orders(view: View, span: Span) -> schemas.Page:
     return _page(found, span, lambda entry: _order(view, entry, ended))
 
 
-def fills(view: View, span: Span) -> schemas.Page:
+def fills(view: View, span: Span) -> schemas.Page[schemas.FillAnswer]:
     return _page(_entries(view, span, ("OrderFilled",)), span, _fill)
 
 
-def trades(view: View, span: Span) -> schemas.Page:
+def trades(view: View, span: Span) -> schemas.Page[schemas.TradeAnswer]:
     return _page(_entries(view, span, ("TradeClosed",)), span, _trade)
 
 
-def equity(view: View, span: Span) -> schemas.Page:
+def equity(view: View, span: Span) -> schemas.Page[schemas.EquityAnswer]:
     return _page(_entries(view, span, ("AccountOpened", "EquityMarked", "DayClosed")), span, _equity)
 
 
-def decisions(view: View, span: Span) -> schemas.Page:
+def decisions(view: View, span: Span) -> schemas.Page[schemas.DecisionAnswer]:
     return _page(_entries(view, span, ("OrderSubmitted", "OrderDenied")), span, _decision)
 
 
-def entries(view: View, span: Span, kinds: Sequence[str] = ()) -> schemas.Page:
+def audit(view: View, span: Span) -> schemas.Page[schemas.AuditAnswer]:
+    """Return what operators asked for."""
+    return _page(_entries(view, span, HANDLED), span, _audit)
+
+
+def outcome(view: View, command_id: int) -> ledger.CommandHandled | None:
+    """Return what came of a command, None while the engine has not taken it.
+
+    Commands are handled in the order of their numbers, so that the search ends at the first one before it.
+    """
+    before = 0
+    while page := view.store.entries(0, 20, HANDLED, newest_first=True, before=before):
+        for entry in page:
+            body: Any = entry.body
+            if body.command_id == command_id:
+                return body  # type: ignore[no-any-return]
+            if 0 < body.command_id < command_id:
+                return None
+        before = page[-1].seq
+    return None
+
+
+def entries(view: View, span: Span, kinds: Sequence[str] = ()) -> schemas.Page[schemas.EntryAnswer]:
     """Return ledger entries as they are. Raise InputError for a kind that does not exist."""
     for kind in kinds:
         if kind not in KINDS:
@@ -81,7 +106,7 @@ def _entries(view: View, span: Span, kinds: Sequence[str]) -> list[Entry]:
     return view.store.entries(span.after, span.limit, kinds, newest_first=newest, before=span.before)
 
 
-def _page(found: Sequence[Entry], span: Span, answer: Callable[[Entry], Any]) -> schemas.Page:
+def _page(found: Sequence[Entry], span: Span, answer: Callable[[Entry], Answer]) -> schemas.Page[Answer]:
     more = found[-1].seq if len(found) == span.limit else None
     return schemas.Page([answer(entry) for entry in found], more)
 
@@ -151,6 +176,12 @@ def _decision(entry: Entry) -> schemas.DecisionAnswer:
     return schemas.DecisionAnswer(
         entry.seq, entry.at, order.strategy, order.symbol, order.side, "approved", *said_yes, order.correlation
     )
+
+
+def _audit(entry: Entry) -> schemas.AuditAnswer:
+    body: Any = entry.body
+    shown = {name: getattr(body, name) for name in body.__struct_fields__}
+    return schemas.AuditAnswer(seq=entry.seq, at=entry.at, **shown)
 
 
 def _short(value: Any) -> Any:

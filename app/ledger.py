@@ -132,8 +132,11 @@ class TradingReleased(Struct, frozen=True, tag=True):
 
 
 class TradingStopped(Struct, frozen=True, tag=True):
+    """`flatten` says that nothing is to be held either; without it positions are kept."""
+
     who: str
     reason: str
+    flatten: bool = False
 
 
 class TradingStarted(Struct, frozen=True, tag=True):

@@ -21,8 +21,9 @@ from app.broker.simulated import Costs, SimulatedBroker, WorkingOrder
 from app.cache import Cache
 from app.clock import Clock, LiveClock, ReplayClock
 from app.config import Settings, StrategyPlan, public_settings, strategy_plans
+from app.decision import Rules
 from app.desk import Desk
-from app.engine import Engine, Rules
+from app.engine import Engine
 from app.errors import ConfigurationError, InputError, StoreForeign, StoreMissing, TradingError
 from app.feed import Feed
 from app.feed.bars import BarBuilder
@@ -126,7 +127,10 @@ def assemble(settings: Settings, directory: Path, replay: Replay | None = None) 
     loop = Loop(engine, TimedLedger(store, telemetry), broker, written)
     now = clock.now()
     recorder = _recorder(settings, name, epoch, now)
-    loop.carry_out(engine.start(now, broker.report(), epoch=epoch, version=__version__), now)
+    for order_id in account.orders:
+        broker.ask(order_id)
+    missed = broker.drain()
+    loop.carry_out(engine.start(now, broker.report(), epoch=epoch, version=__version__, missed=missed), now)
     return Session(settings, directory, clock, feed, store, loop, telemetry, builder, recorder)
 
 
@@ -336,17 +340,25 @@ async def _pump(session: Session, stream: Stream) -> None:
 
 async def _listen(session: Session, stream: Stream) -> None:
     """Carry operators' commands to the line: from the store, and the halt file in the data directory."""
-    last, halt_file, seen = session.loop.engine.portfolio.last_command, session.directory / HALT_FILE, False
+    last, halt_file, seen = session.loop.engine.portfolio.last_command, session.directory / HALT_FILE, 0
     while True:
         for command in session.store.commands(last):
             stream.put(command)
             last = command.id
-        if halt_file.exists() != seen:
-            seen = not seen
-            if seen:
-                said = halt_file.read_text(errors="replace").strip()[:200] or f"the file {HALT_FILE} appeared"
-                stream.put(Command(0, "halt", "file", str(halt_file), session.clock.now(), said))
+        laid = _laid_at(halt_file)
+        if laid and laid != seen:
+            said = halt_file.read_text(errors="replace").strip()[:200] or f"the file {HALT_FILE} appeared"
+            stream.put(Command(0, "halt", "file", str(halt_file), session.clock.now(), said))
+        seen = laid
         await asyncio.sleep(COMMAND_SECONDS)
+
+
+def _laid_at(file: Path) -> int:
+    """Return when a file was written, 0 if there is none: one that is laid anew after a release halts again."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 async def _pass_time(session: Session, stream: Stream) -> None:

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -32,12 +33,11 @@ def get_logger() -> structlog.typing.FilteringBoundLogger:
 def configure(service: str, level: str = "info", secrets: Iterable[Secret] = ()) -> None:
     """Send the lines of this process to the journal if systemd started it, else to standard error."""
     journal = os.environ.get("JOURNAL_SOCKET", JOURNAL_SOCKET)
-    to_journal = bool(os.environ.get("JOURNAL_STREAM")) and Path(journal).exists()
     hidden = [secret.reveal() for secret in secrets if secret]
-    output = Journal(journal, service) if to_journal else Terminal(service)
+    output = Journal(journal, service) if _under_systemd() and Path(journal).exists() else Terminal(service)
 
     def redact(_: Any, __: str, fields: Fields) -> Fields:
-        return {key: starred(value, hidden) for key, value in fields.items()}
+        return {key: value if key == "level" else starred(value, hidden) for key, value in fields.items()}
 
     structlog.configure(
         processors=[
@@ -53,10 +53,19 @@ def configure(service: str, level: str = "info", secrets: Iterable[Secret] = ())
     )
 
 
+def _under_systemd() -> bool:
+    """Say whether standard error is the journal: a shell under systemd inherits the variable, but has a terminal."""
+    try:
+        stream = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
+
+
 def starred(value: Any, hidden: Iterable[str]) -> Any:
     """Return the value with every secret text in it replaced by stars."""
     if isinstance(value, dict):
-        return {key: starred(inner, hidden) for key, inner in value.items()}
+        return {starred(key, hidden): starred(inner, hidden) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [starred(inner, hidden) for inner in value]
     if isinstance(value, int | float | None):
@@ -80,7 +89,7 @@ class Terminal:
         rest = " ".join(f"{key}={_plain(value)}" for key, value in fields.items() if value not in (None, ""))
         now = datetime.now(UTC).strftime("%H:%M:%S")
         line = f"{now}Z {self._service:<7}{mark}{event}" + (f"  {rest}" if rest else "")
-        print(f"{line}\n{trouble}" if trouble else line, file=sys.stderr, flush=True)
+        _print(f"{line}\n{trouble}" if trouble else line)
         return line
 
 
@@ -95,21 +104,26 @@ class Journal:
         level, event = fields.pop("level"), fields.pop("event")
         rest = " ".join(f"{key}={_plain(value)}" for key, value in fields.items() if key != "exception")
         record = {
+            **{key.upper(): value for key, value in fields.items() if value is not None},
             "MESSAGE": f"{event} {rest}".strip(),
             "PRIORITY": PRIORITIES[level],
             "SYSLOG_IDENTIFIER": f"trading-{self._service}",
             "EVENT": event,
-            **{key.upper(): value for key, value in fields.items() if value is not None},
         }
         try:
             self._channel.sendto(b"".join(_field(key, value) for key, value in record.items()), self._path)
         except OSError as fault:  # a journal that is restarting must not stop trading
-            print(f"{record['MESSAGE']} (journal: {fault})", file=sys.stderr, flush=True)
+            _print(f"{record['MESSAGE']} (journal: {fault})")
         return str(record["MESSAGE"])
 
 
+def _print(line: str) -> None:
+    with suppress(OSError):  # nobody reads it any more: no reason to stop trading
+        print(line, file=sys.stderr, flush=True)
+
+
 def _field(key: str, value: Any) -> bytes:
-    name, data = key.encode(), str(value).encode()
+    name, data = key.encode(), str(value).encode(errors="replace")
     if b"\n" not in data:
         return name + b"=" + data + b"\n"
     return name + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
@@ -117,4 +131,4 @@ def _field(key: str, value: Any) -> bytes:
 
 def _plain(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return repr(text) if " " in text else text
+    return text if text.isprintable() and " " not in text else repr(text)

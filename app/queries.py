@@ -11,13 +11,14 @@ import msgspec
 
 from app import __version__, schemas, snapshot
 from app.config import Settings, StrategyPlan, strategy_plans
-from app.errors import InputError, NotRunning
+from app.errors import ConfigurationError, InputError, NotRunning
+from app.holdings import Position, value_of
 from app.model import ZERO, Bar
 from app.performance import Performance, Period, Point, performance, period_window
-from app.portfolio import Position, value_of
+from app.portfolio import Portfolio
 from app.schemas import figure
 from app.snapshot import Snapshot
-from app.strategies.registry import create, describe, values
+from app.strategies.registry import create, describe, parameters
 from app.view import View
 
 METRICS_VERSION = 1
@@ -51,7 +52,7 @@ def broken(view: View) -> list[str]:
         return [view.fault]
     age = view.loop_age()
     if age is None:
-        ended = "" if view.book.running else " (it closed its books)"
+        ended = " (it closed its books)" if view.book.seq and not view.book.running else ""
         return [f"the engine is not running{ended}"]
     if age > LOOP_LATE:
         return [f"the engine's loop has not moved for {age:.0f} s"]
@@ -77,6 +78,12 @@ def weakened(view: View) -> list[str]:
     return reasons
 
 
+def is_running(view: View) -> bool:
+    """Say whether there is an engine whose loop moves."""
+    age = view.loop_age()
+    return age is not None and age <= LOOP_LATE
+
+
 def feed_age(view: View) -> float | None:
     """Return the age of the newest price in seconds of the account's time, None if there is none or no way to know."""
     if view.snapshot is None or not view.snapshot.quotes:
@@ -87,7 +94,7 @@ def feed_age(view: View) -> float | None:
 
 def status(view: View, settings: Settings) -> schemas.StatusAnswer:
     book, age, shown = view.book, view.loop_age(), view.snapshot
-    running = age is not None and age <= LOOP_LATE
+    running = is_running(view)
     feed = feed_age(view)
     left_out = sum(plan.name in book.left_out for plan in strategy_plans(settings.strategies))
     return schemas.StatusAnswer(
@@ -122,8 +129,16 @@ def uptime(span: timedelta) -> str:
 # -- the account --------------------------------------------------------------------------------------------------
 
 
+def account(view: View) -> Portfolio:
+    """Return the books. Raise NotRunning while there are none: an account that does not exist is not worth 0."""
+    if not view.book.seq:
+        raise NotRunning(view.fault or f"there is no account in {view.directory} yet; start the engine")
+    return view.book
+
+
 def portfolio(view: View) -> schemas.PortfolioAnswer:
-    book, marks = view.book, view.marks()
+    """Return what there is and what it is worth. Raise NotRunning while there is no account."""
+    book, marks = account(view), view.marks()
     worth, held = book.market_value(marks), sum((p.cost for p in book.positions.values()), ZERO)
     equity = book.cash + worth
     return schemas.PortfolioAnswer(
@@ -160,7 +175,7 @@ def _position(position: Position, marks: Any) -> schemas.PositionAnswer:
 def performance_of(
     view: View, period: Period, start: datetime | None = None, end: datetime | None = None, strategy: str | None = None
 ) -> schemas.PerformanceAnswer:
-    """Measure a period, or from `start` to `end`. Raise InputError if that span is empty."""
+    """Measure a period, or from `start` to `end`. Raise InputError if that span is empty, NotRunning as above."""
     opens, closes = period_window(period, view.now())
     opens, closes = start or opens, min(end or closes, closes)
     if opens is not None and opens >= closes:
@@ -171,7 +186,7 @@ def performance_of(
         for one in view.results
         if (opens is None or one.at >= opens) and one.at <= closes and (strategy is None or one.strategy == strategy)
     ]
-    daily = portfolio(view).daily_pnl
+    daily = account(view).equity_at(view.marks()) - view.book.day_pnl_base
     return performance_answer(
         performance(points, results, annualisation=annualisation(view)), period if start is None else "custom", daily
     )
@@ -231,9 +246,21 @@ def _strategy(view: View, name: str, plan: StrategyPlan | None) -> schemas.Strat
         reason=f"{why.rule}: {why.text}" if why else None if plan else "not configured any more",
         open_positions=len(held),
         unrealized_pnl=figure(sum((value_of(position, marks) - position.cost for position in held), ZERO)),
-        parameters=values(create(plan.name, plan.parameters)) if plan else {},
+        parameters=chosen_parameters(plan) if plan else {},
         description=describe(name) if plan else "",
     )
+
+
+def chosen_parameters(plan: StrategyPlan) -> dict[str, float]:
+    """Return what a strategy runs with: what was chosen, and the defaults of the rest.
+
+    Raise ConfigurationError for settings with which no engine starts either.
+    """
+    try:
+        create(plan.name, plan.parameters)
+    except InputError as fault:
+        raise ConfigurationError(f"STRATEGIES: {fault}") from fault
+    return {name: float(plan.parameters.get(name, given)) for name, (_, given) in parameters(plan.name).items()}
 
 
 # -- the market ---------------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from decimal import ROUND_UP, Decimal
 from msgspec import Struct
 
 from app.clock import RoundTheClock, Session
+from app.holdings import Position, outstanding, value_of
 from app.model import ZERO, Order, decimal
-from app.portfolio import Portfolio, Position, outstanding, value_of
+from app.portfolio import Portfolio
 
 
 class Limits(Struct, frozen=True):
@@ -242,10 +243,12 @@ class Headroom(Struct, frozen=True):
 def headroom(portfolio: Portfolio, limits: Limits, marks: Mapping[str, float], now: datetime) -> list[Headroom]:
     """Return the use of every limit of the account that is set."""
     equity, base, peak = portfolio.equity_at(marks), portfolio.day_pnl_base, portfolio.peak
-    by_symbol = [abs(value_of(position, marks)) for position in portfolio.positions.values()]
+    by_symbol: dict[str, Decimal] = {}
+    for position in portfolio.positions.values():
+        by_symbol[position.symbol] = by_symbol.get(position.symbol, ZERO) + abs(value_of(position, marks))
     recent = sum(at > now - timedelta(minutes=1) for at in portfolio.order_times)
     uses: list[tuple[str, Decimal | int | None, Decimal | int | None]] = [
-        ("max_position", _share(max(by_symbol, default=ZERO), equity), limits.max_position),
+        ("max_position", _share(max(by_symbol.values(), default=ZERO), equity), limits.max_position),
         ("max_gross_exposure", _share(portfolio.exposure(marks), equity), limits.max_gross_exposure),
         ("daily_loss", _share(max(base - equity, ZERO), base), limits.daily_loss),
         ("daily_loss_amount", max(base - equity, ZERO), limits.daily_loss_amount),
@@ -267,7 +270,9 @@ def _share(part: Decimal, whole: Decimal) -> Decimal | None:
 
 
 def protect(position: Position, price: float, best: float, limits: Limits) -> Denied | None:
-    """Say which protective rule asks to leave a long position at `price`, None while it may stay."""
+    """Say which protective rule asks to leave a long position at `price`, None while it may stay; a short has none."""
+    if position.quantity <= 0:
+        return None
     entry = float(position.average_price)
     if limits.stop_loss is not None and price <= entry * (1 - float(limits.stop_loss)):
         return Denied("stop_loss", f"{entry * (1 - float(limits.stop_loss)):.10g}", f"{price:.10g}")

@@ -8,16 +8,20 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from app.model import CENT, MONEY, Mode, OrderType, Side, TimeInForce, TradingState
 
 EXPONENT = re.compile(rb"[:,\[]-?\d+(?:\.\d+)?[eE]")
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _plain = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(f"{Decimal(text):f}".encode()))
+
+Item = TypeVar("Item")
+Text = Annotated[str, Meta(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]  # one line: it goes to the journal as it is
+Capital = Annotated[float, Meta(gt=0, le=1e12)]
 
 
 def encode(answer: Any) -> bytes:
@@ -246,10 +250,29 @@ class DecisionAnswer(Struct, frozen=True):
     correlation: int
 
 
-class Page(Struct, frozen=True):
-    """Up to `limit` items; `next_after` continues from here, null at the end."""
+class AuditAnswer(Struct, frozen=True):
+    """What an operator asked for, and what came of it: the state of trading before and after."""
 
-    items: list[Any]
+    seq: int
+    at: datetime
+    command_id: int
+    name: str
+    who: str
+    origin: str
+    reason: str
+    outcome: Literal["done", "refused"]
+    message: str
+    before: TradingState
+    after: TradingState
+
+
+class Page(Struct, Generic[Item], frozen=True):
+    """Up to `limit` items. `next_after` is the number of the last one, null at the end.
+
+    The next page is `after` it where the oldest come first, `before` it where the newest do.
+    """
+
+    items: list[Item]
     next_after: int | None
 
 
@@ -305,13 +328,40 @@ class LimitAnswer(Struct, frozen=True):
 
 
 class CommandAnswer(Struct, frozen=True):
-    """What came of an operator's command. `done` is false when it was refused, or has not been taken yet."""
+    """What came of an operator's command. `done` is false when it was refused, or still waits for the engine."""
 
     command_id: int
     name: str
     done: bool
     message: str
     state: TradingState | Literal["down"]
+    outcome: Literal["done", "refused", "waiting"] = "done"
+
+
+class ProblemAnswer(Struct, frozen=True):
+    """Why a request was not answered (RFC 9457). `code` is stable; `detail` says what, where and how to mend it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str
+
+
+class OperatorRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who asks for a change, and why."""
+
+    reason: Text = ""
+    who: Text = "api"
+
+
+class StartRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """`initial_capital` is of a new account only; an existing one keeps its own."""
+
+    initial_capital: Capital | None = None
+    reason: Text = ""
+    who: Text = "api"
 
 
 class TradeReport(Struct, frozen=True):

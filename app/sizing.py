@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 
+from app.holdings import Position
 from app.model import MONEY, ZERO, Order
-from app.portfolio import Portfolio, Position
+from app.portfolio import Portfolio
 
 
 def entry_order(

@@ -36,6 +36,8 @@ APPLICATION_ID: Final = 0x54524144  # "TRAD": tells our files from any other SQL
 FILE_NAME: Final = "ledger.sqlite3"
 MARKER_NAME: Final = "ACCOUNT"  # beside the ledger: its absence or another's name is noticed at start
 
+SNAPSHOTS_KEPT: Final = 5
+
 MIGRATIONS: Final = (
     """
     CREATE TABLE entries (
@@ -170,6 +172,10 @@ class Store:
             self._db.execute(
                 "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)",
                 (account.seq, self._hash, portfolio.encode(account)),
+            )
+            self._db.execute(
+                "DELETE FROM snapshots WHERE seq NOT IN (SELECT seq FROM snapshots ORDER BY seq DESC LIMIT ?)",
+                (SNAPSHOTS_KEPT,),
             )
 
     def add_command(self, command: Command, key: str | None) -> Command:

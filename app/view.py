@@ -23,6 +23,7 @@ from app.snapshot import Snapshot
 from app.store import Store
 
 FOLLOW_SECONDS = 0.1
+FAULT_SECONDS = 2.0  # after a ledger that cannot be read: reading it all again ten times a second mends nothing
 GLANCE_SECONDS = 0.25
 PAGE = 5000
 FRESH_SECONDS = 5.0  # a snapshot older than this is of an engine that stopped publishing
@@ -40,7 +41,9 @@ class View:
         self.snapshot: Snapshot | None = None
         self.fault: str | None = None
         self._store: Store | None = None
+        self._file = 0
         self._changed = -1
+        self._pause = FOLLOW_SECONDS
         self._clock = LiveClock()
         self._listeners: set[Callable[[list[Entry]], None]] = set()
 
@@ -73,8 +76,9 @@ class View:
 
     def look(self) -> None:
         """Take in what was written since the last look. What goes wrong is kept in `fault`, the picture stays."""
+        self._pause = FOLLOW_SECONDS
         try:
-            if self._store is None:
+            if self._store is None or self._file != _identity(self._store.path):
                 self._open()
             else:
                 self._follow()
@@ -82,7 +86,7 @@ class View:
         except StoreMissing as missing:
             self.fault = str(missing)
         except StoreError as fault:
-            self.fault = str(fault)
+            self.fault, self._pause = str(fault), FAULT_SECONDS
 
     async def glance(self) -> None:
         """Fetch the engine's newest snapshot; none, or one that is not renewed any more, counts as none."""
@@ -108,7 +112,7 @@ class View:
     async def _look_on(self) -> None:
         while True:
             self.look()
-            await asyncio.sleep(FOLLOW_SECONDS)
+            await asyncio.sleep(self._pause)
 
     async def _glance_on(self) -> None:
         while True:
@@ -116,8 +120,10 @@ class View:
             await asyncio.sleep(GLANCE_SECONDS)
 
     def _open(self) -> None:
+        """Read the ledger anew: the first time, and when a restored one has taken its place."""
         store = Store.read(self.directory)
         self.book = store.recover()
+        self._file, self._changed = _identity(store.path), -1
         seq = self.book.seq
         self.results = [_result(trade) for _, trade in store.trades() if _ <= seq]
         self.points = []
@@ -126,6 +132,7 @@ class View:
             for entry in page:
                 self._take_point(entry)
             after = page[-1].seq
+        self.close()
         self._store = store
 
     def _follow(self) -> None:
@@ -155,6 +162,14 @@ class View:
 
     def _engine_time(self) -> tuple[datetime, ...]:
         return (self.snapshot.now,) if self.snapshot else ()
+
+
+def _identity(path: Path) -> int:
+    """Tell one file from another of the same name; 0 if there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _result(trade: Trade) -> Result:

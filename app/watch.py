@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from app.clock import RoundTheClock, Session
-from app.portfolio import Portfolio, Position
+from app.holdings import Position
+from app.portfolio import Portfolio
 from app.risk import Denied, Limits, Situation, daily_loss_floor, drawdown_floor, protect
 
 NO_FLOOR = float("-inf")
@@ -35,12 +36,15 @@ class Watch:
     def see(self, symbol: str, price: float, now: datetime, source_time: datetime) -> bool:
         """Mark a symbol; say whether something that is held now wants a closer look."""
         marks, held = self.marks, self._held.get(symbol)
-        before = marks.get(symbol, price)
+        before = marks.get(symbol)
         marks[symbol] = price
         self.seen[symbol] = (now, source_time)
         if not held:
             return False
-        self._equity += held * (price - before)
+        if before is None:
+            self.revalue()  # it counted at its cost until now
+        else:
+            self._equity += held * (price - before)
         return self._protects or self._equity < self._floor
 
     def warm(self, symbol: str, price: float, at: datetime) -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from app import ledger
 from app.errors import StoreDamaged
+from app.holdings import Position
 from app.ledger import Body, Entry
 from app.model import (
     Fill,
@@ -25,7 +26,7 @@ from app.model import (
     Trade,
     money,
 )
-from app.portfolio import REMEMBERED_ORDERS, REMEMBERED_TIMES, Portfolio, Position, encode
+from app.portfolio import REMEMBERED_ORDERS, REMEMBERED_TIMES, Portfolio, encode
 
 START = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -162,7 +163,10 @@ def test_a_position_without_a_market_price_counts_at_its_cost() -> None:
     book = Book()
     book.trade("buy", "10", "100", "1")
     assert book.account.equity_at({}) == 9999
-    assert book.account.equity_at({"ACME": 101.0}) == 10009
+    book.trade("buy", "20", "100.01")
+    book.trade("sell", "7", "100")
+    assert str(book.account.market_value({})) == "2300.15333333"
+    assert book.account.market_value({"ACME": 101.0}) == 2323
 
 
 def test_a_new_position_remembers_its_first_price_as_the_best_and_marks_raise_it() -> None:
@@ -224,6 +228,13 @@ def test_a_closed_day_begins_the_next_from_its_last_equity() -> None:
     book.write(ledger.DayClosed(Decimal(10700), Decimal(10500), {}, midnight, Decimal(500)), midnight)
     assert (book.account.day, book.account.day_pnl_base) == (midnight, Decimal(10700))
     assert book.account.peak == 10700
+
+
+def test_the_day_that_begins_is_the_one_the_entry_names() -> None:
+    book = Book()
+    tuesday, friday = datetime(2026, 1, 6, tzinfo=UTC), datetime(2026, 1, 9, tzinfo=UTC)
+    book.write(ledger.DayClosed(Decimal(9000), Decimal(9000), {}, friday), tuesday)
+    assert (book.account.day, book.account.day_equity, book.account.marked_at) == (friday, Decimal(9000), friday)
 
 
 def test_money_paid_in_or_out_is_neither_gain_nor_loss() -> None:

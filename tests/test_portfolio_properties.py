@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from app import ledger
 from app.errors import StoreDamaged
+from app.holdings import Position, position_key
 from app.ledger import Body, Entry
 from app.model import ZERO, Fill, Order, OrderFilled, Side, Trade, money
-from app.portfolio import Portfolio, Position, decode, encode, fold, position_key
+from app.portfolio import Portfolio, decode, encode, fold
 
 START = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

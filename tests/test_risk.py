@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from app import ledger
+from app.holdings import Position
 from app.ledger import Body, Entry
 from app.model import ZERO, Fill, Order, OrderFilled, OrderUnknown, money
-from app.portfolio import Portfolio, Position
+from app.portfolio import Portfolio
 from app.risk import (
     APPROVED,
     RULES,
@@ -389,3 +390,10 @@ def test_a_position_is_left_at_its_protective_price(
 ) -> None:
     position = Position("trend", "ACME", NOW, quantity=Decimal(3), cost=money(Decimal(300)))
     assert protect(position, price, best, limits) == answer
+
+
+@pytest.mark.parametrize("price", [50.0, 95.0, 100.0, 150.0])
+def test_a_short_position_is_not_left_by_the_rules_for_a_long_one(price: float) -> None:
+    position = Position("trend", "ACME", NOW, quantity=Decimal(-3), cost=Decimal(-300))
+    limits = Limits(stop_loss=Decimal("0.05"), trailing_stop=Decimal("0.1"), take_profit=Decimal("0.2"))
+    assert protect(position, price, 150.0, limits) is None

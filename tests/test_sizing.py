@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import ledger
+from app.holdings import Position
 from app.ledger import Body, Entry
 from app.model import MONEY, ZERO, Order
-from app.portfolio import Portfolio, Position, fold
+from app.portfolio import Portfolio, fold
 from app.sizing import entry_order, exit_order
 
 NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)

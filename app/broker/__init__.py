@@ -32,7 +32,7 @@ class Broker(Protocol):
         """Ask what became of an order; the answer is one of its events, OrderNotFound if it was never seen."""
 
     def transfer(self, amount: Decimal) -> None:
-        """Take part in cash that was paid in or taken out. Only a simulated venue needs to: a real one sees the money."""
+        """Follow cash that was paid in or taken out. Only a simulated venue needs to: a real one sees the money."""
 
     def observe(self, event: MarketEvent) -> None:
         """See the market move. Only a simulated venue needs to."""

@@ -18,11 +18,12 @@ from typing import TypeVar
 
 from app.broker import Broker
 from app.broker.simulated import Costs, SimulatedBroker
+from app.decision import Message, Rules
 from app.desk import Desk
-from app.engine import Engine, Message, Rules
-from app.ledger import Body, CommandHandled, Entry
+from app.engine import Engine
+from app.ledger import CommandHandled, Entry
 from app.loop import Loop
-from app.model import Bar, Command, Order, Quote, Signal, Symbol
+from app.model import Bar, Command, Quote, Signal, Symbol
 from app.portfolio import fold
 from app.risk import Limits
 from app.stream import Tick
@@ -121,7 +122,3 @@ class House:
     def kinds(self, after: int = 0) -> list[str]:
         """Return the kinds of the entries after a number, in order."""
         return [type(entry.body).__name__ for entry in self.entries[after:]]
-
-
-def submitted(body: Body) -> Order | None:
-    return getattr(body, "order", None)

@@ -1,0 +1,82 @@
+"""The web process: the API of one account. It reads what the engine writes and leaves commands; it never trades.
+
+uvicorn app.main:create_app --factory
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.handlers import HTTPRouteHandler
+
+from app.api.call import Answer, Call, Shared
+from app.api.commands import COMMANDS
+from app.api.described import OPENAPI, PlainNumbers
+from app.api.door import Door, protect
+from app.api.events import EVENTS, News
+from app.api.health import HEALTH
+from app.api.market import MARKET
+from app.api.metrics import Figures, metrics
+from app.api.problems import HANDLERS
+from app.api.questions import refuse_misspelt
+from app.api.trading import TRADING
+from app.cache import Cache
+from app.config import FIELDS, SECRETS, Settings, load
+from app.log import configure, get_logger
+from app.view import View
+
+LARGEST_BODY = 64 * 1024
+ROUTES: list[HTTPRouteHandler | Router] = [*HEALTH, metrics, TRADING, COMMANDS, EVENTS, MARKET]
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """Return the web application. Raise ConfigurationError if the settings, read from the environment, are wrong."""
+    chosen = settings or load()
+    configure("api", chosen.log_level, [getattr(chosen, FIELDS[name]) for name in SECRETS])
+    view = View(chosen.directory, Cache(chosen.redis_url))
+    news = News(view)
+    figures = Figures(view, news)
+    return Litestar(
+        route_handlers=ROUTES,
+        middleware=[Door(chosen.allowed_hosts)],
+        before_request=refuse_misspelt,
+        before_send=[protect, figures.count],
+        exception_handlers=HANDLERS,
+        lifespan=[watching],
+        request_class=Call,
+        response_class=Answer,
+        request_max_body_size=LARGEST_BODY,
+        logging_config=None,
+        openapi_config=OPENAPI,
+        plugins=[PlainNumbers()],
+        state=State({"shared": Shared(view, chosen), "news": news, "figures": figures}, deep_copy=False),
+    )
+
+
+@asynccontextmanager
+async def watching(app: Litestar) -> AsyncIterator[None]:
+    """Follow the ledger and the engine for as long as the application runs."""
+    view: View = app.state.shared.view
+    view.look()
+    await view.glance()
+    following = asyncio.create_task(view.run())
+    following.add_done_callback(lambda task: notice_end(view, task))
+    try:
+        yield
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        view.close()
+        await view.cache.close()
+
+
+def notice_end(view: View, following: asyncio.Task[None]) -> None:
+    """A view that follows no more is a fault that everyone must see, never an old picture shown as the present."""
+    fault = None if following.cancelled() else following.exception()
+    if fault:
+        view.fault = f"this web process follows the ledger no more ({type(fault).__name__}); restart it"
+        get_logger().error("the view broke", exc_info=fault)
