@@ -5,6 +5,7 @@ Every key has the prefix. Every call has a time limit, and a Redis that is gone 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 
 import redis.asyncio
@@ -32,7 +33,7 @@ class Cache:
                 for name, value in values.items():
                     batch.set(PREFIX + name, value, ex=KEEP)
                 await batch.execute()
-            self.connected = True
+            self._reached()
         except (RedisError, OSError, TimeoutError):
             self.connected = False
         return self.connected
@@ -41,7 +42,7 @@ class Cache:
         """Return a value, None if there is none or no Redis."""
         try:
             value = await self._redis.get(PREFIX + name)
-            self.connected = True
+            self._reached()
             return _bytes(value) if value is not None else None
         except (RedisError, OSError, TimeoutError):
             self.connected = False
@@ -55,7 +56,7 @@ class Cache:
                 batch.ltrim(PREFIX + name, -BARS_KEPT, -1)
                 batch.expire(PREFIX + name, KEEP * 24)
                 await batch.execute()
-            self.connected = True
+            self._reached()
         except (RedisError, OSError, TimeoutError):
             self.connected = False
         return self.connected
@@ -64,7 +65,7 @@ class Cache:
         """Return the newest entries of a list, oldest first; none if there is no Redis."""
         try:
             found = await self._redis.lrange(PREFIX + name, -newest, -1)
-            self.connected = True
+            self._reached()
             return [_bytes(value) for value in found]
         except (RedisError, OSError, TimeoutError):
             self.connected = False
@@ -79,6 +80,13 @@ class Cache:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+    def _reached(self) -> None:
+        """Note that Redis answered, and heed a cancellation that the client lost (asyncio.wait_for of Python 3.11)."""
+        self.connected = True
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
 
 
 def _bytes(value: bytes | str) -> bytes:

@@ -36,7 +36,6 @@ ROUTES: list[HTTPRouteHandler | Router] = [*HEALTH, metrics, TRADING, COMMANDS, 
 def create_app(settings: Settings | None = None) -> Litestar:
     """Return the web application. Raise ConfigurationError if the settings, read from the environment, are wrong."""
     chosen = settings or load()
-    configure("api", chosen.log_level, [getattr(chosen, FIELDS[name]) for name in SECRETS])
     view = View(chosen.directory, Cache(chosen.redis_url))
     news = News(view)
     figures = Figures(view, news)
@@ -60,7 +59,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
 @asynccontextmanager
 async def watching(app: Litestar) -> AsyncIterator[None]:
     """Follow the ledger and the engine for as long as the application runs."""
-    view: View = app.state.shared.view
+    view, settings = app.state.shared.view, app.state.shared.settings
+    configure("api", settings.log_level, [getattr(settings, FIELDS[name]) for name in SECRETS])
     view.look()
     await view.glance()
     following = asyncio.create_task(view.run())

