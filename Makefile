@@ -14,7 +14,7 @@ JOBS ?= 2
 
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .PHONY: help install run test test-only lint format bench lock clean
 
@@ -26,7 +26,7 @@ help:  ## list the targets
 
 install: $(VENV)/.installed  ## make the environment in .venv, with what requirements.lock pins
 
-run: install  ## run everything on this machine: engine, API, page, on http://127.0.0.1:8000
+run: install  ## run everything on this machine: Redis, engine, API on http://127.0.0.1:8000
 	@exec $(BIN)/tradectl run $(ARGS)
 
 test: lint test-only  ## check the style and the types, then run every test this machine can run
@@ -53,7 +53,7 @@ lock: $(VENV)/.installed-dev  ## pin again what pyproject.toml asks for; ARGS=--
 
 clean:  ## remove what was made here: environments, caches; the data directory stays
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find app ops tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the environment: a stamp is newer than what it was made from ---------------------------------------------------
 

@@ -22,11 +22,11 @@ from app.desk import Desk
 from app.engine import Engine
 from app.errors import InputError
 from app.ledger import Entry
+from app.limits import Limits
 from app.loop import Loop
 from app.model import MONEY, ZERO, Bar, Command, Mode, Quote, Symbol, Trade
 from app.performance import Performance, Point, Result, performance
 from app.portfolio import Portfolio
-from app.risk import Limits
 from app.strategies.registry import create
 
 BACKTEST: Mode = "backtest"

@@ -21,8 +21,8 @@ from dotenv.parser import parse_stream
 from msgspec import Struct
 
 from app.errors import ConfigurationError, InputError
+from app.limits import Limits
 from app.model import Symbol, parse_symbol
-from app.risk import Limits
 from app.secret import Secret
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd: one file per secret

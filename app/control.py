@@ -22,6 +22,7 @@ from app.model import CENT, ZERO, Command, Trade
 from app.portfolio import Portfolio
 
 MOST_CASH = Decimal(10) ** 12
+HALT_FILE = "HALT"  # a file of this name in the data directory halts trading
 
 
 class Controlled(Protocol):
@@ -64,7 +65,9 @@ def _stop(engine: Controlled, command: Command) -> str:
         return "trading was stopped already"
     engine.record(TradingStopped(command.who, command.reason))
     engine.cancel_entries()
-    return f"trading is stopped; {len(engine.portfolio.positions)} positions are kept"
+    held = len(engine.portfolio.positions)
+    unguarded = "; their stops do not act until trading starts (a halt keeps them guarded)" if held else ""
+    return f"trading is stopped; positions kept: {held}{unguarded}"
 
 
 def _halt(engine: Controlled, command: Command) -> str:
@@ -89,7 +92,7 @@ def _release(engine: Controlled, command: Command) -> str:
 def _flatten(engine: Controlled, command: Command) -> str:
     engine.record(TradingStopped(command.who, command.reason or "flatten", flatten=True))
     engine.cancel_entries()
-    closing = engine.close_all(f"flatten by {command.who}")
+    closing = engine.close_all(command.reason or f"flatten by {command.who}")
     return f"trading is stopped; {closing} positions are being closed"
 
 

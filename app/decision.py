@@ -9,8 +9,8 @@ from decimal import Decimal
 from msgspec import Struct
 
 from app.ledger import Entry
+from app.limits import Limits
 from app.model import Mode, Order
-from app.risk import Limits
 
 
 class Rules(Struct, frozen=True):

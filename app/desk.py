@@ -11,7 +11,7 @@ from app.holdings import position_key
 from app.model import ENTER, Bar, Signal
 from app.portfolio import Portfolio
 from app.risk import Approved, Denied
-from app.strategies import Strategy
+from app.strategies import Strategy, numbers_of
 
 GateName = Literal[
     "open", "holding", "order_working", "no_signal", "left_out", "denied", "halted", "stopped", "reconciling"
@@ -21,10 +21,23 @@ GateName = Literal[
 class Desk:
     """Where a strategy works: its own instance for the symbol, its last signal, and what risk said to it last.
 
-    `holding` and `engaged` (holding, or an order under way) mirror the books for the loop's sake.
+    `fault` is what the strategy raised. `holding` and `engaged` (holding, or an order under way) mirror the books for
+    the loop's sake.
     """
 
-    __slots__ = ("denied", "engaged", "holding", "key", "on_bar", "signal", "strategy", "symbol", "thinker")
+    __slots__ = (
+        "_numbers",
+        "denied",
+        "engaged",
+        "fault",
+        "holding",
+        "key",
+        "on_bar",
+        "signal",
+        "strategy",
+        "symbol",
+        "thinker",
+    )
 
     def __init__(self, strategy: str, symbol: str, thinker: Strategy) -> None:
         self.strategy = strategy
@@ -33,9 +46,25 @@ class Desk:
         self.thinker = thinker
         self.on_bar: Callable[[Bar], Signal | None] = thinker.on_bar
         self.signal: Signal | None = None
+        self.fault: str | None = None
+        self._numbers = numbers_of(thinker)
         self.denied: Denied | None = None
         self.holding = False
         self.engaged = False
+
+    def think(self, bar: Bar) -> Signal | None:
+        """Show the strategy a closed bar; what it raises is kept in `fault`, and then it wants nothing."""
+        try:
+            self.signal = signal = self.on_bar(bar)
+        except Exception as fault:  # the wall around one strategy: whatever it raises, the others go on
+            self.signal, self.fault = None, f"{type(fault).__name__} on {self.symbol}: {fault}"
+            return None
+        return signal
+
+    def reason(self, action: str) -> str:
+        """Say what the strategy asks for, and the numbers it asks because of."""
+        numbers = [f"{name} {read(self.thinker):.7g}" for name, read in self._numbers]
+        return f"{action} signal ({', '.join(numbers)})" if numbers else f"{action} signal"
 
 
 class Gate(Struct, frozen=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -14,14 +13,13 @@ from app.config import Settings, StrategyPlan, strategy_plans
 from app.errors import ConfigurationError, InputError, NotRunning
 from app.holdings import Position, value_of
 from app.model import ZERO, Bar
-from app.performance import Performance, Period, Point, performance, period_window
+from app.performance import Period, Point, performance, period_window
 from app.portfolio import Portfolio
 from app.schemas import figure
 from app.snapshot import Snapshot
 from app.strategies.registry import create, describe, parameters
 from app.view import View
 
-METRICS_VERSION = 1
 LOOP_LATE = 10.0  # seconds without the loop moving from which the engine counts as stuck
 FEED_LATE = 60.0  # seconds without any price
 NEVER_CLOSED = 365
@@ -187,7 +185,7 @@ def performance_of(
         if (opens is None or one.at >= opens) and one.at <= closes and (strategy is None or one.strategy == strategy)
     ]
     daily = account(view).equity_at(view.marks()) - view.book.day_pnl_base
-    return performance_answer(
+    return schemas.performance_answer(
         performance(points, results, annualisation=annualisation(view)), period if start is None else "custom", daily
     )
 
@@ -212,14 +210,6 @@ def annualisation(view: View) -> int:
     symbols = {gate.symbol for gate in view.snapshot.gates} if view.snapshot else set()
     symbols |= {position.symbol for position in view.book.positions.values()}
     return WEEKDAYS if symbols and not any("/" in symbol for symbol in symbols) else NEVER_CLOSED
-
-
-def performance_answer(measured: Performance, period: str, daily_pnl: Decimal) -> schemas.PerformanceAnswer:
-    """Give measured figures their public names."""
-    shown = {name: getattr(measured, name) for name in measured.__struct_fields__ if name != "days"}
-    return schemas.PerformanceAnswer(
-        period=period, daily_pnl=figure(daily_pnl), metrics_version=METRICS_VERSION, **shown
-    )
 
 
 def strategies(view: View, settings: Settings) -> list[schemas.StrategyAnswer]:

@@ -14,7 +14,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from app.model import CENT, MONEY, Mode, OrderType, Side, TimeInForce, TradingState
+from app.performance import Performance
 
+METRICS_VERSION = 1
 EXPONENT = re.compile(rb"[:,\[]-?\d+(?:\.\d+)?[eE]")
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _plain = msgspec.json.Decoder(float_hook=lambda text: msgspec.Raw(f"{Decimal(text):f}".encode()))
@@ -143,6 +145,12 @@ class PerformanceAnswer(Struct, frozen=True):
     annualisation: int
     metrics_version: int
     undefined: dict[str, str]
+
+
+def performance_answer(measured: Performance, period: str, daily_pnl: Decimal) -> PerformanceAnswer:
+    """Give measured figures their public names."""
+    shown = {name: getattr(measured, name) for name in measured.__struct_fields__ if name != "days"}
+    return PerformanceAnswer(period=period, daily_pnl=figure(daily_pnl), metrics_version=METRICS_VERSION, **shown)
 
 
 class GateAnswer(Struct, frozen=True):

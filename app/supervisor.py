@@ -28,7 +28,7 @@ from app.cache import Cache
 from app.child import Child
 from app.config import Settings
 from app.errors import ConfigurationError, InputError, LeaseHeld
-from app.live import Replay
+from app.feed.replay import Replay
 from app.log import get_logger
 from app.store import has_ledger
 
@@ -244,7 +244,6 @@ def _introduce(plan: Plan, directory: Path) -> None:
     if plan.replay and has_ledger(directory):
         _say(f"this replay goes on where it was left; delete {directory} to begin anew")
     for what, where in (
-        ("page", f"{url}/"),
         ("health", f"{url}/health"),
         ("status", f"{url}/api/v1/trading/status"),
         ("schema", f"{url}/schema"),

@@ -10,8 +10,8 @@ from support.house import MINUTE, START, House, Puppet, desk, venue
 from app import ledger
 from app.control import COMMANDS
 from app.ledger import CommandHandled
+from app.limits import Limits
 from app.model import ENTER, EXIT, OrderCanceled, OrderFilled
-from app.risk import Limits
 
 
 def holding(*, limits: Limits | None = None) -> tuple[House, Puppet]:
@@ -40,7 +40,7 @@ def test_a_command_is_written_with_who_where_why_and_the_state_before_and_after(
             origin="127.0.0.1",
             reason="lunch",
             outcome="done",
-            message="trading is stopped; 0 positions are kept",
+            message="trading is stopped; positions kept: 0",
             before="active",
             after="stopped",
         )
@@ -75,7 +75,11 @@ def test_commands_are_counted_so_that_none_is_taken_twice() -> None:
 
 def test_stop_keeps_positions_and_enters_no_more() -> None:
     house, trend = holding()
-    assert said(house.ask("stop", "lunch")) == ("done", "trading is stopped; 1 positions are kept")
+    assert said(house.ask("stop", "lunch")) == (
+        "done",
+        "trading is stopped; positions kept: 1; "
+        "their stops do not act until trading starts (a halt keeps them guarded)",
+    )
     for trend.wish in (EXIT, ENTER):
         house.bars(90, 80)
     assert house.account.quantity("trend", "ACME") == 50
@@ -199,7 +203,7 @@ def test_flatten_stops_trading_and_closes_every_position() -> None:
     assert house.account.positions == {}
     assert house.account.state == "stopped"
     assert house.account.cash == 10600
-    assert {body.trade.exit_reason for body in house.bodies(ledger.TradeClosed)} == {"flatten by ann"}
+    assert {body.trade.exit_reason for body in house.bodies(ledger.TradeClosed)} == {"storm"}
 
 
 def test_flatten_works_while_halted() -> None:

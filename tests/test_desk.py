@@ -10,9 +10,9 @@ from app.clock import RoundTheClock
 from app.decision import Rules
 from app.desk import Gate
 from app.engine import Engine
+from app.limits import Limits
 from app.model import ENTER, EXIT
 from app.portfolio import Portfolio
-from app.risk import Limits
 
 
 def gate(house: House) -> tuple[str, str]:

@@ -13,9 +13,9 @@ from app.decision import Rules
 from app.desk import Desk
 from app.engine import Engine
 from app.ledger import Difference, Entry
+from app.limits import Limits
 from app.model import ENTER, EXIT, Bar, OrderFilled, Quote
 from app.portfolio import Portfolio, encode, fold
-from app.risk import Limits
 from app.strategies.registry import create
 
 

@@ -9,8 +9,8 @@ import pytest
 from support.house import MINUTE, SECOND, START, House, Puppet, desk, venue
 
 from app import ledger
+from app.limits import Limits
 from app.model import ENTER, EXIT, OrderFilled, Quote
-from app.risk import Limits
 
 HOUR = timedelta(hours=1)
 DAILY = Limits(daily_loss=Decimal("0.05"))

@@ -13,10 +13,10 @@ from support.house import MINUTE, SECOND, House, Puppet, desk, venue
 
 from app import ledger
 from app.broker.simulated import SimulatedBroker
+from app.limits import Limits
 from app.model import ENTER, EXIT, ZERO, Order, OrderFilled, Signal
 from app.portfolio import encode, fold
 from app.reconcile import differences
-from app.risk import Limits
 from app.store import Store
 
 LIMITS = Limits(

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from app import ledger
 from app.holdings import Position
 from app.ledger import Body, Entry
+from app.limits import Limits
 from app.model import ZERO, Fill, Order, OrderFilled, OrderUnknown, money
 from app.portfolio import Portfolio
 from app.risk import (
@@ -21,7 +22,6 @@ from app.risk import (
     RULES,
     Approved,
     Denied,
-    Limits,
     Situation,
     daily_loss_floor,
     drawdown_floor,

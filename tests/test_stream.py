@@ -1,18 +1,13 @@
-"""One line for everything that arrives, and a recording of it that gives back the same events."""
+"""One line for everything that arrives, in its order and with its time."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
-from msgspec import Struct
 
 from app.clock import ReplayClock
-from app.errors import InputError
 from app.model import Bar, Command, Quote
-from app.stream import Event, Recorder, Stamped, Stream, Tick, read_recording, stamped
+from app.stream import Event, Stream, Tick
 
 START = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -20,10 +15,6 @@ QUOTE = Quote("ACME", START, 0.1 + 0.2, 0.3, 0.31, None, "simulated", START + SE
 BAR = Bar("BTC/USD", START, START + 60 * SECOND, 1.0, 2.0, 0.5, 1e-8, 12.5, "simulated", built=True)
 COMMAND = Command(7, "disable", "ann", "127.0.0.1", START, "tired", {"strategy": "trend"})
 EVENTS: tuple[Event, ...] = (QUOTE, BAR, COMMAND, Tick())
-
-
-class Header(Struct, frozen=True):
-    version: str
 
 
 async def take_all(stream: Stream) -> list[tuple[datetime, Event]]:
@@ -115,55 +106,3 @@ def test_closing_wakes_a_reader_that_waits() -> None:
         return await asyncio.wait_for(reader, 1)
 
     assert asyncio.run(story()) is None
-
-
-@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_a_stamped_event_is_the_event(event: Event) -> None:
-    assert stamped(START, event).event == event
-    assert stamped(START, event).at == START
-
-
-def record(path: Path) -> None:
-    recorder = Recorder(path, Header("1.0.0"))
-    for number, event in enumerate(EVENTS):
-        recorder.add(START + number * SECOND, event)
-    recorder.close()
-
-
-def test_a_recording_gives_back_the_same_events_at_the_same_times(tmp_path: Path) -> None:
-    record(tmp_path / "day")
-    assert list(read_recording(tmp_path / "day")) == [(START + n * SECOND, event) for n, event in enumerate(EVENTS)]
-
-
-def test_a_recording_is_text_with_a_first_line_that_says_what_ran(tmp_path: Path) -> None:
-    record(tmp_path / "day")
-    lines = (tmp_path / "day").read_text().splitlines()
-    assert lines[0] == '{"version":"1.0.0"}'
-    assert len(lines) == 1 + len(EVENTS)
-
-
-def test_an_empty_recording_has_no_events(tmp_path: Path) -> None:
-    (tmp_path / "day").write_bytes(b"")
-    assert list(read_recording(tmp_path / "day")) == []
-
-
-def test_a_recording_that_was_cut_off_gives_what_is_whole_and_names_the_line(tmp_path: Path) -> None:
-    record(tmp_path / "day")
-    content = (tmp_path / "day").read_bytes()
-    (tmp_path / "day").write_bytes(content[:-10])
-    events = read_recording(tmp_path / "day")
-    assert [next(events)[1] for _ in range(3)] == [QUOTE, BAR, COMMAND]
-    with pytest.raises(InputError, match=r"day, line 5: not a recorded event .* was it cut off\?"):
-        next(events)
-
-
-def test_a_line_that_is_no_event_is_an_error_that_names_it(tmp_path: Path) -> None:
-    record(tmp_path / "day")
-    lines = (tmp_path / "day").read_text().splitlines()
-    (tmp_path / "day").write_text("\n".join([*lines[:2], '{"quote": 1}', *lines[2:]]))
-    with pytest.raises(InputError, match="day, line 3: not a recorded event"):
-        list(read_recording(tmp_path / "day"))
-
-
-def test_a_stamp_without_an_event_is_a_tick() -> None:
-    assert Stamped(START, tick=True).event == Tick()

@@ -18,8 +18,8 @@ from app.address import api_address
 from app.cli import tables
 from app.cli.client import Client, login_name, remote
 from app.cli.words import number
+from app.control import HALT_FILE
 from app.errors import NotRunning, TimedOut
-from app.live import HALT_FILE
 from app.store import Store, has_ledger
 
 FILE_SECONDS = 5.0  # how long the engine may take to see the halt file; it looks ten times a second

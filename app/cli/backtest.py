@@ -18,7 +18,6 @@ from app.cli.tables import Column, amount, moment, money, text
 from app.cli.words import number, setting
 from app.feed.replay import read_bars
 from app.model import Trade
-from app.queries import performance_answer
 from app.schemas import figure
 from app.strategies.registry import TYPES, parameters
 
@@ -81,7 +80,7 @@ def to_json(
     plan: Backtest, used: Mapping[str, int | float], report: BacktestReport, *, with_equity: bool = False
 ) -> bytes:
     """Write a report down: the fields of the performance answer, and what a backtest has beyond them."""
-    answer = msgspec.structs.asdict(performance_answer(report.performance, "all", report.daily_pnl))
+    answer = msgspec.structs.asdict(schemas.performance_answer(report.performance, "all", report.daily_pnl))
     answer |= {
         "strategy": plan.strategy,
         "parameters": used,

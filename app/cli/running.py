@@ -21,7 +21,7 @@ from app.cli.looking import PERFORMANCE
 from app.cli.words import speed
 from app.config import FIELDS, SECRETS, Settings
 from app.errors import TradingError
-from app.live import Replay
+from app.feed.replay import Replay
 
 SOCKET_PASSED = 3  # the first descriptor that systemd passes (sd_listen_fds(3))
 GRACE = 3  # seconds that open event streams get when the API stops

@@ -17,6 +17,8 @@ from itertools import chain, pairwise
 from operator import itemgetter
 from pathlib import Path
 
+from msgspec import Struct
+
 from app.clock import DAY, ReplayClock, format_time, parse_time
 from app.errors import InputError
 from app.feed import ProviderStatus
@@ -53,6 +55,13 @@ def read_bars(path: Path, symbol: str | None = None) -> list[Bar]:
 def merge(*series: Sequence[Bar]) -> list[Bar]:
     """Join series into the order in which their bars become known: by (closes, symbol)."""
     return sorted(chain.from_iterable(series), key=lambda bar: (bar.closes, bar.symbol))
+
+
+class Replay(Struct, frozen=True):
+    """Recorded bars in place of a market. `speed` is times real time, None as fast as it goes."""
+
+    files: tuple[Path, ...]
+    speed: float | None = None
 
 
 class ReplayFeed:

@@ -8,6 +8,8 @@ that is not warm wants nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Protocol
 
 from app.model import Bar, Signal
@@ -20,3 +22,14 @@ class Strategy(Protocol):
 
     def on_bar(self, bar: Bar) -> Signal | None:
         """Take one closed bar; return ENTER to hold the symbol, EXIT not to, None for no opinion."""
+
+
+def numbers_of(strategy: Strategy) -> list[tuple[str, Callable[[Strategy], float]]]:
+    """Return what a strategy decides from, its indicators and thresholds: the name of each, and how to read it now."""
+    kept: dict[str, object] = getattr(strategy, "__dict__", {})
+    public = {name: attribute for name, attribute in kept.items() if not name.startswith("_")}
+    found: list[tuple[str, Callable[[Strategy], float]]] = []
+    for name, attribute in public.items():
+        if isinstance(attribute, float) or isinstance(getattr(attribute, "value", None), float):
+            found.append((name, attrgetter(name if isinstance(attribute, float) else f"{name}.value")))
+    return found

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from inspect import signature
-from math import isnan, nan
+from math import isnan
 from typing import Any
 
 from app.errors import InputError
-from app.strategies import Strategy
+from app.strategies import Strategy, numbers_of
 from app.strategies.bollinger import Bollinger
 from app.strategies.donchian import Donchian
 from app.strategies.momentum import Momentum
@@ -52,9 +52,8 @@ def describe(name: str) -> str:
 
 
 def values(strategy: Strategy) -> dict[str, float]:
-    """Return the numbers that the last decision was taken from, as far as known: indicators and thresholds."""
-    public = {name: attribute for name, attribute in vars(strategy).items() if not name.startswith("_")}
-    numbers = {name: _value(attribute) for name, attribute in public.items()}
+    """Return the numbers that the last decision was taken from, as far as known."""
+    numbers = {name: read(strategy) for name, read in numbers_of(strategy)}
     return {name: number for name, number in numbers.items() if not isnan(number)}
 
 
@@ -89,8 +88,3 @@ def _coerced(value: str | int | float, kind: type[int] | type[float]) -> int | f
 def _hint(word: str, known: Iterable[str]) -> str:
     close = get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _value(attribute: object) -> float:
-    number = attribute if isinstance(attribute, float) else getattr(attribute, "value", nan)
-    return float(number)

@@ -22,10 +22,10 @@ from app.decision import Message, Rules
 from app.desk import Desk
 from app.engine import Engine
 from app.ledger import CommandHandled, Entry
+from app.limits import Limits
 from app.loop import Loop
 from app.model import Bar, Command, Quote, Signal, Symbol
 from app.portfolio import fold
-from app.risk import Limits
 from app.stream import Tick
 
 START = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)

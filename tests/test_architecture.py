@@ -1,0 +1,364 @@
+"""The rules of the tree, read from the source: which file may import which, and how long, late and broad it may be.
+
+Imports point towards `model`, never along the flow of the data. The table below is the whole of it: a new file needs a
+line here, and a new arrow is a decision, not an accident.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LONGEST_FUNCTION = 60
+MEDIAN_FUNCTION = 10
+LONGEST_FILE = 450
+
+CORE = "errors model clock"
+STRATEGY = "errors model strategies.indicators"
+API = "api.call api.problems errors schemas"
+TRADECTL = "cli.client cli.tables cli.words config errors schemas"
+
+# file -> what it may import of ours; `app` alone is the package with its version
+MAY_IMPORT = {
+    "app": "",
+    # values and tools: they know nothing of the flow
+    "errors": "",
+    "secret": "",
+    "guard": "",
+    "notify": "",
+    "performance": "",
+    "limits": "",
+    "model": "errors",
+    "clock": "errors",
+    "log": "secret",
+    "lease": "errors",
+    "config": "errors limits model secret",
+    # the books
+    "ledger": CORE,
+    "holdings": "model",
+    "portfolio": f"{CORE} holdings ledger",
+    "store": f"{CORE} ledger portfolio",
+    # where events come from, where orders go
+    "stream": CORE,
+    "feed": "model",
+    "feed.bars": CORE,
+    "feed.replay": f"{CORE} feed",
+    "feed.simulated": f"{CORE} feed",
+    "broker": "model",
+    "broker.matching": CORE,
+    "broker.simulated": f"{CORE} broker broker.matching",
+    # decisions
+    "strategies": "model",
+    "strategies.indicators": "errors",
+    "strategies.bollinger": STRATEGY,
+    "strategies.donchian": STRATEGY,
+    "strategies.momentum": STRATEGY,
+    "strategies.rsi_reversion": STRATEGY,
+    "strategies.sma_cross": STRATEGY,
+    "strategies.registry": "errors strategies strategies.bollinger strategies.donchian strategies.momentum "
+    "strategies.rsi_reversion strategies.sma_cross",
+    "sizing": "holdings model portfolio",
+    "risk": "clock holdings limits model portfolio",
+    "watch": "clock holdings limits portfolio risk",
+    "marking": "clock ledger portfolio",
+    "reconcile": "broker ledger model portfolio",
+    "decision": "ledger limits model",
+    "desk": "holdings model portfolio risk strategies",
+    "control": "errors ledger model portfolio",
+    "recovery": "broker decision ledger model portfolio reconcile",
+    "engine": f"{CORE} broker control decision desk holdings ledger marking portfolio recovery risk sizing stream "
+    "watch",
+    "loop": "broker decision engine ledger model stream",
+    # what the engine shows
+    "narrate": "ledger log model",
+    "telemetry": "engine ledger model risk",
+    "snapshot": "desk feed risk",
+    "cache": "model",
+    "publisher": "cache clock engine feed model risk snapshot telemetry",
+    # the composition roots
+    "backtest": f"{CORE} broker.simulated decision desk engine ledger limits loop performance portfolio "
+    "strategies.registry",
+    "live": f"app {CORE} broker.simulated cache config control decision desk engine feed feed.bars feed.replay feed.simulated "
+    "guard lease ledger log loop narrate notify portfolio publisher recording store strategies strategies.registry "
+    "stream telemetry",
+    "recording": f"{CORE} portfolio stream",
+    "replay": f"{CORE} backtest config desk engine guard ledger live loop portfolio recording store",
+    # answers: they read, and leave commands
+    "view": f"{CORE} cache lease ledger performance portfolio snapshot store",
+    "schemas": "model performance",
+    "queries": "app config errors holdings model performance portfolio schemas snapshot strategies.registry view",
+    "history": "errors ledger model schemas view",
+    # the web
+    "api": "",
+    "api.call": "config errors schemas view",
+    "api.commands": f"{API} api.described history ledger model queries view",
+    "api.described": "app",
+    "api.door": "api.problems",
+    "api.events": f"{API} history ledger view",
+    "api.health": f"{API} queries",
+    "api.market": f"{API} queries",
+    "api.metrics": f"{API} api.door api.events queries view",
+    "api.problems": "api.call errors log schemas",
+    "api.questions": "errors",
+    "api.trading": f"{API} clock history performance queries",
+    "main": "api.call api.commands api.described api.door api.events api.health api.market api.metrics api.problems "
+    "api.questions api.trading cache config log view",
+    # the command line, and everything at once
+    "address": "config errors",
+    "child": "log",
+    "supervisor": "app address cache child config errors feed.replay lease log store",
+    "cli": "errors",
+    "cli.__main__": "cli",
+    "cli.shell": "app cli",
+    "cli.words": "clock",
+    "cli.tables": "",
+    "cli.client": "address config errors",
+    "cli.acting": f"{TRADECTL} address control lease store",
+    "cli.backtest": f"{TRADECTL} backtest cli.looking feed.replay model strategies.registry",
+    "cli.books": TRADECTL,
+    "cli.ledger": f"{TRADECTL} history store",
+    "cli.looking": f"{TRADECTL} strategies.registry",
+    "cli.running": f"{TRADECTL} feed.replay address cli.looking live log supervisor",
+}
+
+# package of others -> the only files that may import it
+ONLY_IN = {
+    "sqlite3": "store",
+    "redis": "cache",
+    "dotenv": "config",
+    "structlog": "log",
+    "fcntl": "lease supervisor",
+    "signal": "guard live child supervisor",
+    "ctypes": "child",
+    "subprocess": "",
+    "psutil": "address",
+    "prometheus_client": "telemetry api",
+    "litestar": "api main web",
+    "uvicorn": "cli",
+    "click": "cli",
+    "rich": "cli",
+    "httpx": "cli supervisor feed broker",
+    "importlib": "cli supervisor",
+}
+
+# file and function -> why it may catch everything
+BROAD_EXCEPTS = {
+    ("desk", "think"): "the wall around one strategy",
+    ("store", "_transaction"): "rolls back and raises again",
+}
+
+# file -> why it may ask for the time
+ASKS_FOR_THE_TIME = {
+    "clock": "it is the clock",
+    "log": "a line is stamped when it is written, whatever the account's time is",
+}
+
+NO_FLOATS = ("ledger", "store", "sizing", "reconcile", "control", "broker.simulated")
+SQL = re.compile(r"^\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|PRAGMA|BEGIN|VACUUM)\s+\w")
+TIME_CALLS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"),
+              ("time", "time"), ("time", "time_ns")}  # fmt: skip
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class Module:
+    """One file of ours, parsed."""
+
+    def __init__(self, path: Path) -> None:
+        parts = path.relative_to(ROOT / "app").with_suffix("").parts
+        self.name = ".".join(part for part in parts if part != "__init__") or "app"
+        self.path = path
+        self.source = path.read_text()
+        self.tree = ast.parse(self.source)
+
+    def functions(self) -> Iterator[Function]:
+        return (node for node in ast.walk(self.tree) if isinstance(node, Function))
+
+    def imports(self) -> Iterator[ast.Import | ast.ImportFrom]:
+        return (node for node in ast.walk(self.tree) if isinstance(node, ast.Import | ast.ImportFrom))
+
+
+def read_modules() -> dict[str, Module]:
+    return {module.name: module for module in map(Module, sorted((ROOT / "app").rglob("*.py")))}
+
+
+MODULES = read_modules()
+every_module = pytest.mark.parametrize("module", MODULES.values(), ids=list(MODULES))
+
+
+def ours(module: Module) -> set[str]:
+    """Return the names of our files that a file imports."""
+    found: set[str] = set()
+    for node in module.imports():
+        if isinstance(node, ast.ImportFrom):
+            package = node.module or ""
+            found |= {_module_of(f"{package}.{alias.name}", package) for alias in node.names}
+        else:
+            found |= {alias.name for alias in node.names}
+    return {_short(name) for name in found if name.split(".")[0] == "app"}
+
+
+def theirs(module: Module) -> set[str]:
+    """Return the packages of others that a file imports."""
+    names: set[str] = set()
+    for node in module.imports():
+        names |= {node.module or ""} if isinstance(node, ast.ImportFrom) else {alias.name for alias in node.names}
+    return {name.split(".")[0] for name in names}
+
+
+def lines(node: Function) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, str, int]]:
+    """Yield every call of the form name.attribute(…) or name(…): its two names and its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            holder = node.func.value
+            owner = holder.attr if isinstance(holder, ast.Attribute) else getattr(holder, "id", "")
+            yield owner, node.func.attr, node.lineno
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield "", node.func.id, node.lineno
+
+
+def handlers(module: Module) -> Iterator[tuple[str, ast.ExceptHandler]]:
+    """Yield every except clause with the name of the function it stands in."""
+    for function in module.functions():
+        for node in ast.walk(function):
+            if isinstance(node, ast.ExceptHandler):
+                yield function.name, node
+
+
+def _module_of(full: str, package: str) -> str:
+    path = ROOT.joinpath(*full.split("."))
+    return full if path.with_suffix(".py").exists() or (path / "__init__.py").exists() else package
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("app.")
+
+
+def _is_broad(handler: ast.ExceptHandler) -> bool:
+    caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(one is None or getattr(one, "id", "") in ("Exception", "BaseException") for one in caught)
+
+
+# -- who may know whom --------------------------------------------------------------------------------------------
+
+
+def test_every_file_has_its_line_in_the_table() -> None:
+    assert sorted(MODULES) == sorted(MAY_IMPORT)
+
+
+@every_module
+def test_a_file_imports_only_what_the_table_allows(module: Module) -> None:
+    forbidden = ours(module) - set(MAY_IMPORT.get(module.name, "").split())
+    assert not forbidden, f"{module.name} may not import {', '.join(sorted(forbidden))}"
+
+
+def test_no_two_files_import_each_other_over_any_number_of_steps() -> None:
+    try:
+        TopologicalSorter({name: ours(module) for name, module in MODULES.items()}).prepare()
+    except CycleError as fault:
+        pytest.fail(f"a circle: {' -> '.join(fault.args[1])}")
+
+
+@every_module
+def test_nothing_is_imported_inside_a_function(module: Module) -> None:
+    late = [
+        f"{module.path.name}:{node.lineno}"
+        for function in module.functions()
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert not late
+
+
+@every_module
+def test_a_package_of_others_stays_behind_its_door(module: Module) -> None:
+    top = module.name.split(".")[0]
+    strayed = {package: ONLY_IN[package] for package in theirs(module) if top not in ONLY_IN.get(package, top).split()}
+    assert not strayed, f"{module.name} imports what only these may: {strayed}"
+
+
+def test_the_operations_module_never_imports_the_application() -> None:
+    watching = [
+        path for path in (ROOT / "ops").rglob("*.py") if re.search(r"^\s*(from|import) app\b", path.read_text())
+    ]
+    assert not watching
+
+
+# -- what may be written where ------------------------------------------------------------------------------------
+
+
+@every_module
+def test_everything_is_caught_only_at_the_named_walls(module: Module) -> None:
+    broad = {(module.name, function) for function, handler in handlers(module) if _is_broad(handler)}
+    assert broad <= BROAD_EXCEPTS.keys()
+
+
+def test_a_named_wall_still_stands() -> None:
+    standing = {
+        (name, function) for name, module in MODULES.items() for function, one in handlers(module) if _is_broad(one)
+    }
+    assert standing >= BROAD_EXCEPTS.keys()
+
+
+@every_module
+def test_only_the_clock_asks_for_the_time(module: Module) -> None:
+    asked = [f"{module.path.name}:{line}" for owner, name, line in calls(module.tree) if (owner, name) in TIME_CALLS]
+    assert not asked or module.name in ASKS_FOR_THE_TIME, f"{asked}: take a Clock instead"
+
+
+@every_module
+def test_sql_is_written_in_the_store_alone(module: Module) -> None:
+    texts = [
+        node.value for node in ast.walk(module.tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    found = [text for text in texts if SQL.match(text)]
+    assert bool(found) == (module.name == "store"), found
+
+
+@pytest.mark.parametrize("name", NO_FLOATS)
+def test_money_is_not_turned_into_a_float_where_it_is_booked(name: str) -> None:
+    assert not [line for owner, called, line in calls(MODULES[name].tree) if (owner, called) == ("", "float")]
+
+
+@every_module
+def test_a_secret_is_revealed_only_where_it_is_used(module: Module) -> None:
+    revealed = [line for _, name, line in calls(module.tree) if name == "reveal"]
+    assert not revealed or module.name.split(".")[0] in ("log", "feed", "broker"), f"{module.name}: lines {revealed}"
+
+
+# -- how long it may be -------------------------------------------------------------------------------------------
+
+
+@every_module
+def test_no_function_is_longer_than_a_screen(module: Module) -> None:
+    long = {
+        f"{function.name} has {lines(function)} lines"
+        for function in module.functions()
+        if lines(function) > LONGEST_FUNCTION
+    }
+    assert not long
+
+
+def test_half_of_all_functions_are_at_most_ten_lines_long() -> None:
+    assert median(lines(function) for module in MODULES.values() for function in module.functions()) <= MEDIAN_FUNCTION
+
+
+@every_module
+def test_no_file_is_longer_than_a_person_reads_at_once(module: Module) -> None:
+    assert len(module.source.splitlines()) <= LONGEST_FILE
+
+
+@every_module
+def test_every_file_begins_with_its_one_idea(module: Module) -> None:
+    assert ast.get_docstring(module.tree) or not module.source.strip()
