@@ -102,8 +102,10 @@ def entry_answer(entry: Entry) -> schemas.EntryAnswer:
 
 
 def _entries(view: View, span: Span, kinds: Sequence[str]) -> list[Entry]:
-    newest = span.newest or bool(span.before)
-    return view.store.entries(span.after, span.limit, kinds, newest_first=newest, before=span.before)
+    """Return entries that the view has seen too, so that all answers of one moment agree."""
+    newest, known = span.newest or bool(span.before), view.book.seq + 1
+    before = min(span.before, known) if span.before else known
+    return view.store.entries(span.after, span.limit, kinds, newest_first=newest, before=before)
 
 
 def _page(found: Sequence[Entry], span: Span, answer: Callable[[Entry], Answer]) -> schemas.Page[Answer]:
