@@ -1,7 +1,8 @@
 """Decide, write, send: the three steps of every event, for every kind of run.
 
 The engine decides; the entries are made durable; only then do the orders leave. What the broker answers is decided,
-written and acted on in the same way before the next event is taken.
+written and acted on in the same way before the next event is taken. A mere receipt, an order accepted, is written with
+the next entry or tick: nothing follows from it, and one that is lost is asked for again.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from app.broker import Broker
 from app.decision import NOTHING, Ask, Cancel, Decision, Message, Submit, Transfer
 from app.engine import Engine
 from app.ledger import Entry
-from app.model import Bar, BrokerEvent, MarketEvent, OrderFilled, Quote
-from app.stream import Event
+from app.model import Bar, BrokerEvent, MarketEvent, OrderAccepted, OrderFilled, Quote
+from app.stream import Event, Tick
 
 
 class Ledger(Protocol):
@@ -39,9 +40,12 @@ class Loop:
         self.broker = broker
         self._handle, self._observe, self._drain = engine.handle, broker.observe, broker.drain
         self._append, self._written = ledger.append, written
+        self._receipts: list[Entry] = []
 
     def step(self, event: Event, now: datetime) -> None:
         """Take one event through all three steps."""
+        if isinstance(event, Tick):
+            self.flush()
         if isinstance(event, Quote | Bar):
             self.market(event, now)
         else:
@@ -52,9 +56,8 @@ class Loop:
 
         What it fills on a bar happens at the bar's opening, before the rest of the bar is known.
         """
-        self._observe(event)
-        if events := self._drain():
-            self._answer(events, event.time if isinstance(event, Bar) else now)
+        if self._observe(event):
+            self._answer(self._drain(), event.time if isinstance(event, Bar) else now)
         decision = self._handle(event, now)
         if decision is not NOTHING:
             self.carry_out(decision, now)
@@ -65,6 +68,11 @@ class Loop:
         while events := self._drain():
             self._answer(events, now)
 
+    def flush(self) -> None:
+        """Write the receipts that wait for company."""
+        if self._receipts:
+            self._write_and_send((), ())
+
     def _answer(self, events: Sequence[BrokerEvent], now: datetime) -> None:
         """Decide on what the broker reported together; all of it becomes durable at once."""
         entries: list[Entry] = []
@@ -74,9 +82,14 @@ class Loop:
             decision = self._handle(event, at)
             entries.extend(decision.entries)
             messages.extend(decision.messages)
-        self._write_and_send(entries, messages)
+        if messages or not all(isinstance(entry.body, OrderAccepted) for entry in entries):
+            self._write_and_send(entries, messages)
+        else:
+            self._receipts.extend(entries)
 
     def _write_and_send(self, entries: Sequence[Entry], messages: Sequence[Message]) -> None:
+        if self._receipts:
+            entries, self._receipts = [*self._receipts, *entries], []
         if entries:
             self._append(entries)
             self._written(entries)

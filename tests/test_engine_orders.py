@@ -61,8 +61,9 @@ class FarVenue:
     def transfer(self, amount: Decimal) -> None:
         raise AssertionError("nothing is transferred here")
 
-    def observe(self, event: MarketEvent) -> None:
+    def observe(self, event: MarketEvent) -> bool:
         """It sees the market for itself."""
+        return bool(self.answers)
 
     def drain(self) -> list[BrokerEvent]:
         answers, self.answers = self.answers, []

@@ -34,8 +34,8 @@ class Broker(Protocol):
     def transfer(self, amount: Decimal) -> None:
         """Follow cash that was paid in or taken out. Only a simulated venue needs to: a real one sees the money."""
 
-    def observe(self, event: MarketEvent) -> None:
-        """See the market move. Only a simulated venue needs to."""
+    def observe(self, event: MarketEvent) -> bool:
+        """See the market move, and say whether there is anything to drain. Only a simulated venue needs to look."""
 
     def drain(self) -> list[BrokerEvent]:
         """Return what happened since the last call, oldest first."""

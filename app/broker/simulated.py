@@ -107,17 +107,18 @@ class SimulatedBroker:
         """Add cash that was paid in, or take off what was taken out."""
         self._cash += amount
 
-    def observe(self, event: MarketEvent) -> None:
+    def observe(self, event: MarketEvent) -> bool:
         """Match the open orders of the event's symbol. A bar built here was seen as quotes already."""
         orders = self._open.get(event.symbol)
         if not orders:
-            return
+            return bool(self._queue)
         if isinstance(event, Bar):
             if not event.built:
                 self._match(orders, event, event.time, self._session.is_open(event.time))
         else:
             fresh = self._max_quote_age is None or event.received - event.time <= self._max_quote_age
             self._match(orders, event, event.received, fresh and self._session.is_open(event.received))
+        return bool(self._queue)
 
     def drain(self) -> list[BrokerEvent]:
         """Return what happened since the last call, oldest first."""

@@ -26,7 +26,7 @@ from app.limits import Limits
 from app.loop import Loop
 from app.model import Bar, Command, Quote, Signal, Symbol
 from app.portfolio import fold
-from app.stream import Tick
+from app.stream import Event, Tick
 
 START = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -87,6 +87,12 @@ class House:
         decision = self.engine.start(at, self.venue.report(), epoch=self.account.epoch + 1, version="test")
         self.sent += decision.messages
         self.loop.carry_out(decision, at)
+        self.loop.flush()
+
+    def _step(self, event: Event, at: datetime) -> None:
+        """Take an event through the loop, and let nothing wait to be written."""
+        self.loop.step(event, at)
+        self.loop.flush()
 
     def append(self, entries: Sequence[Entry]) -> None:
         self.entries += entries
@@ -95,21 +101,21 @@ class House:
         """Let one bar of a minute pass for each price."""
         for price in prices:
             opened, self.at = self.at, self.at + MINUTE
-            self.loop.step(Bar(symbol, opened, self.at, price, price, price, price, 1000.0), self.at)
+            self._step(Bar(symbol, opened, self.at, price, price, price, price, 1000.0), self.at)
 
     def quotes(self, *prices: float, symbol: str = "ACME", every: timedelta = SECOND) -> None:
         for price in prices:
             self.at += every
-            self.loop.step(Quote(symbol, self.at, price, price, price, None, "test", self.at), self.at)
+            self._step(Quote(symbol, self.at, price, price, price, None, "test", self.at), self.at)
 
     def tick(self, after: timedelta = SECOND) -> None:
         self.at += after
-        self.loop.step(Tick(), self.at)
+        self._step(Tick(), self.at)
 
     def ask(self, name: str, reason: str = "", **arguments: str) -> CommandHandled:
         """Give a command as an operator; return what came of it."""
         number = self.account.last_command + 1
-        self.loop.step(Command(number, name, "ann", "127.0.0.1", self.at, reason, arguments), self.at)
+        self._step(Command(number, name, "ann", "127.0.0.1", self.at, reason, arguments), self.at)
         return self.bodies(CommandHandled)[-1]
 
     def stop(self) -> None:
