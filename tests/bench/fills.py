@@ -39,7 +39,7 @@ def measure() -> list[Row]:
         log.configure("engine")
         steps, chains, commits = _samples(Path(place))
     how = f"{SAMPLES} samples in turns, wall time, {file_system(SCRATCH)}"
-    long = f"{how}; order, receipt and fill: three commits, one after the other"
+    long = f"{how}; order, then receipt and fill: two commits, one after the other"
     return [
         *_rows("quote to durable fill", steps, commits, how),
         *_rows("quote to durable fill, from the decision", chains, commits, long),
