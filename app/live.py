@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -21,43 +21,37 @@ from app.broker.simulated import Costs, SimulatedBroker, WorkingOrder
 from app.cache import Cache
 from app.clock import Clock, LiveClock, ReplayClock
 from app.config import Settings, StrategyPlan, public_settings, strategy_plans
+from app.control import HALT_FILE
 from app.decision import Rules
 from app.desk import Desk
 from app.engine import Engine
 from app.errors import ConfigurationError, InputError, StoreForeign, StoreMissing, TradingError
 from app.feed import Feed
 from app.feed.bars import BarBuilder
-from app.feed.replay import ReplayFeed, merge, read_bars
+from app.feed.replay import Replay, ReplayFeed, merge, read_bars
 from app.feed.simulated import SimulatedFeed
-from app.guard import bounded
+from app.guard import TooSlow, bounded
 from app.ledger import Entry
 from app.log import get_logger
 from app.loop import Loop
-from app.model import MONEY, Command, MarketEvent, Mode, Quote, Symbol, parse_symbol
+from app.model import MONEY, Bar, Command, MarketEvent, Mode, Quote, Signal, Symbol, parse_symbol
 from app.narrate import narrate
 from app.notify import Notifier
 from app.portfolio import Portfolio
 from app.publisher import Publisher
+from app.recording import Began, Closed, Opened, Overran, Recorder
 from app.store import MARKER_NAME, Store, has_ledger
 from app.strategies import Strategy
 from app.strategies.registry import create
-from app.stream import Recorder, Stream, Tick
+from app.stream import Stream, Tick
 from app.telemetry import Telemetry
 
-HALT_FILE = "HALT"  # a file of this name in the data directory halts trading
 TICK_SECONDS = 0.25
 COMMAND_SECONDS = 0.1
 BEAT_SECONDS = 0.5
 YIELD_EVERY = 100  # events after which the carriers get their turn
 LINE_LENGTH = 500  # events that a feed may be ahead of the loop
 LATE_BAR = timedelta(seconds=2)  # how long a bar waits for the quote that would close it
-
-
-class Replay(Struct, frozen=True):
-    """Recorded bars in place of a market. `speed` is times real time, None as fast as it goes."""
-
-    files: tuple[Path, ...]
-    speed: float | None = None
 
 
 class Session(Struct):
@@ -75,25 +69,17 @@ class Session(Struct):
     ended: bool = False
 
 
-class Recorded(Struct, frozen=True):
-    """The first line of a recording: what is needed to run it again."""
-
-    account: str
-    epoch: int
-    started_at: datetime
-    version: str
-    settings: dict[str, str]
-
-
 async def serve(settings: Settings, replay: Replay | None = None, notifier: Notifier | None = None) -> None:
     """Trade until told to stop or until a replay ends. Raise TradingError if it cannot start or must not go on."""
     directory = settings.directory
     directory.mkdir(parents=True, exist_ok=True)
-    held = lease.Lease(directory)
+    held, told = lease.Lease(directory), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # before the books are opened, so that they are always closed
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
     try:
         session = assemble(settings, directory, replay)
         try:
-            await _run(session, held, notifier or Notifier())
+            await _run(session, told, held, notifier or Notifier())
         finally:
             session.store.close()
             if session.recorder:
@@ -117,21 +103,32 @@ def assemble(settings: Settings, directory: Path, replay: Replay | None = None) 
         )
     epoch = store.take_over()
     clock, feed, symbols = market(settings, account, replay)
-    engine = Engine(account, desks(settings, symbols), rules(settings, name, mode))
+    shown, head = public_settings(settings), store.hash_at(account.seq)
+    recorder = recorder_for(settings, Began(name, mode, epoch, __version__, head, shown, symbols, account))
+    engine = Engine(account, desks(settings, symbols, recorder), rules(settings, name, mode))
     builder = BarBuilder(settings.bar_interval)
     for event in feed.history(account.cause):
         for market_event in with_bars(builder, event):
+            if recorder:
+                recorder.warmed(market_event)
             engine.warm(market_event)
     broker, telemetry = paper_broker(settings, account, symbols), Telemetry()
     written = Written(store, engine, telemetry, settings.snapshot_every)
     loop = Loop(engine, TimedLedger(store, telemetry), broker, written)
     now = clock.now()
-    recorder = _recorder(settings, name, epoch, now)
-    for order_id in account.orders:
-        broker.ask(order_id)
-    missed = broker.drain()
-    loop.carry_out(engine.start(now, broker.report(), epoch=epoch, version=__version__, missed=missed), now)
+    if recorder:
+        recorder.write(Opened(now))
+    start(loop, now, epoch, __version__)
     return Session(settings, directory, clock, feed, store, loop, telemetry, builder, recorder)
+
+
+def start(loop: Loop, now: datetime, epoch: int, version: str) -> None:
+    """Open the books of an engine that is warm: ask the broker for every open order, then compare and begin."""
+    for order_id in loop.engine.portfolio.orders:
+        loop.broker.ask(order_id)
+    missed = loop.broker.drain()
+    report = loop.broker.report()
+    loop.carry_out(loop.engine.start(now, report, epoch=epoch, version=version, missed=missed), now)
 
 
 def open_account(settings: Settings, directory: Path) -> tuple[Store, Portfolio, str]:
@@ -187,16 +184,29 @@ def market(settings: Settings, account: Portfolio, replay: Replay | None) -> tup
     return wall, feed, symbols
 
 
-def desks(settings: Settings, symbols: Sequence[Symbol]) -> list[Desk]:
+def desks(settings: Settings, symbols: Sequence[Symbol], recorder: Recorder | None = None) -> list[Desk]:
     """Return one desk for each strategy on each symbol. Raise ConfigurationError for a strategy that is none."""
-    seats = []
-    for plan in strategy_plans(settings.strategies):
-        for symbol in symbols:
-            desk = Desk(plan.name, symbol.name, thinker(plan))
-            if settings.strategy_budget_ms:
-                desk.on_bar = bounded(desk.on_bar, settings.strategy_budget_ms / 1000)
-            seats.append(desk)
+    plans = strategy_plans(settings.strategies)
+    seats = [Desk(plan.name, symbol.name, thinker(plan)) for plan in plans for symbol in symbols]
+    if settings.strategy_budget_ms:
+        for desk in seats:
+            desk.on_bar = in_time(desk, settings.strategy_budget_ms / 1000, recorder)
     return seats
+
+
+def in_time(desk: Desk, seconds: float, recorder: Recorder | None) -> Callable[[Bar], Signal | None]:
+    """Return the desk's strategy with a time limit. How long it thinks is no event: a recording has to say it."""
+    think = bounded(desk.on_bar, seconds)
+
+    def on_bar(bar: Bar) -> Signal | None:
+        try:
+            return think(bar)
+        except TooSlow as overrun:
+            if recorder:
+                recorder.write(Overran(desk.key, str(overrun)))
+            raise
+
+    return on_bar
 
 
 def thinker(plan: StrategyPlan) -> Strategy:
@@ -230,10 +240,13 @@ def with_bars(builder: BarBuilder, event: MarketEvent) -> Iterator[MarketEvent]:
     yield event
 
 
-def _recorder(settings: Settings, account: str, epoch: int, now: datetime) -> Recorder | None:
+def recorder_for(settings: Settings, began: Began) -> Recorder | None:
+    """Return where to write the session down, if anywhere."""
     if not settings.record:
         return None
-    return Recorder(Path(settings.record), Recorded(account, epoch, now, __version__, public_settings(settings)))
+    recorder = Recorder(Path(settings.record).expanduser())
+    recorder.write(began)
+    return recorder
 
 
 class TimedLedger:
@@ -268,18 +281,16 @@ class Written:
 # -- running ------------------------------------------------------------------------------------------------------
 
 
-async def _run(session: Session, held: lease.Lease, notifier: Notifier) -> None:
-    """Carry events to the loop until the feed ends, a signal comes or something breaks; then close the books."""
+async def _run(session: Session, told: asyncio.Event, held: lease.Lease, notifier: Notifier) -> None:
+    """Carry events to the loop until the feed ends, it is told to or something breaks; then close the books."""
     engine, stream = session.loop.engine, Stream(session.clock)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stream.close)
     publisher = Publisher(Cache(session.settings.redis_url), engine, session.feed, session.telemetry)
     notifier.ready(f"trading {engine.portfolio.state} on account {engine.rules.account}")
     get_logger().info("trading begins", state=engine.portfolio.state, account=engine.rules.account)
     try:
         async with asyncio.TaskGroup() as tasks:
-            carriers = (_pump(session, stream), _listen(session, stream), _pass_time(session, stream), publisher.run())
-            running = [tasks.create_task(carrier) for carrier in carriers]
+            carriers = (_pump(session, stream), _listen(session, stream), _pass_time(session, stream))
+            running = [tasks.create_task(one) for one in (*carriers, _close_when(told, stream), publisher.run())]
             await _decide(session, stream, publisher, Heart(held, notifier))
             notifier.stopping("the books are closed")
             for task in running:
@@ -292,14 +303,14 @@ async def _run(session: Session, held: lease.Lease, notifier: Notifier) -> None:
 
 async def _decide(session: Session, stream: Stream, publisher: Publisher, heart: Heart) -> None:
     """Take event after event through the loop; at the end of the line close the books."""
-    loop, telemetry, clock = session.loop, session.telemetry, session.clock
-    count = 0
+    loop, telemetry = session.loop, session.telemetry
+    count, now = 0, session.clock.now()
     while (taken := await stream.take()) is not None:
-        at, event, waited = taken
+        now, event, waited = taken
         begun = perf_counter()
         if session.recorder:
-            session.recorder.add(at, event)
-        loop.step(event, at)
+            session.recorder.taken(now, event)
+        loop.step(event, now)
         publisher.see(event)
         publisher.lag = waited
         telemetry.lag.observe(waited)
@@ -308,8 +319,10 @@ async def _decide(session: Session, stream: Stream, publisher: Publisher, heart:
         count += 1
         if not count % YIELD_EVERY:
             await asyncio.sleep(0)
-    now = clock.now()
-    loop.carry_out(loop.engine.stop(now, "the feed ended" if session.ended else "asked to stop"), now)
+    reason = "the feed ended" if session.ended else "asked to stop"
+    if session.recorder:
+        session.recorder.write(Closed(now, reason))
+    loop.carry_out(loop.engine.stop(now, reason), now)
     session.store.save_snapshot(loop.engine.portfolio)
 
 
@@ -326,6 +339,12 @@ class Heart:
             self._last = now
             self._held.beat()
             self._notifier.alive(f"trading {engine.portfolio.state}, {engine.events} market events")
+
+
+async def _close_when(told: asyncio.Event, stream: Stream) -> None:
+    """Close the line once somebody says so."""
+    await told.wait()
+    stream.close()
 
 
 async def _pump(session: Session, stream: Stream) -> None:
@@ -347,8 +366,7 @@ async def _listen(session: Session, stream: Stream) -> None:
             last = command.id
         laid = _laid_at(halt_file)
         if laid and laid != seen:
-            said = halt_file.read_text(errors="replace").strip()[:200] or f"the file {HALT_FILE} appeared"
-            stream.put(Command(0, "halt", "file", str(halt_file), session.clock.now(), said))
+            stream.put(Command(0, "halt", "file", str(halt_file), session.clock.now(), _said_in(halt_file)))
         seen = laid
         await asyncio.sleep(COMMAND_SECONDS)
 
@@ -359,6 +377,15 @@ def _laid_at(file: Path) -> int:
         return file.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
+
+
+def _said_in(file: Path) -> str:
+    """Return the reason that a person wrote into the halt file; it halts without one, and if it cannot be read."""
+    try:
+        said = file.read_text(errors="replace").strip()[:200]
+    except OSError as fault:
+        return f"the file {file.name} appeared ({fault.strerror})"
+    return said or f"the file {file.name} appeared"
 
 
 async def _pass_time(session: Session, stream: Stream) -> None:

@@ -85,10 +85,10 @@ MAY_IMPORT = {
     # the composition roots
     "backtest": f"{CORE} broker.simulated decision desk engine ledger limits loop performance portfolio "
     "strategies.registry",
-    "live": f"app {CORE} broker.simulated cache config control decision desk engine feed feed.bars feed.replay feed.simulated "
-    "guard lease ledger log loop narrate notify portfolio publisher recording store strategies strategies.registry "
-    "stream telemetry",
-    "recording": f"{CORE} portfolio stream",
+    "live": f"app {CORE} broker.simulated cache config control decision desk engine feed feed.bars feed.replay "
+    "feed.simulated guard lease ledger log loop narrate notify portfolio publisher recording store strategies "
+    "strategies.registry stream telemetry",
+    "recording": f"{CORE} log portfolio stream",
     "replay": f"{CORE} backtest config desk engine guard ledger live loop portfolio recording store",
     # answers: they read, and leave commands
     "view": f"{CORE} cache lease ledger performance portfolio snapshot store",
@@ -98,7 +98,7 @@ MAY_IMPORT = {
     # the web
     "api": "",
     "api.call": "config errors schemas view",
-    "api.commands": f"{API} api.described history ledger model queries view",
+    "api.commands": f"{API} api.described control history ledger model queries view",
     "api.described": "app",
     "api.door": "api.problems",
     "api.events": f"{API} history ledger view",
@@ -125,7 +125,8 @@ MAY_IMPORT = {
     "cli.books": TRADECTL,
     "cli.ledger": f"{TRADECTL} history store",
     "cli.looking": f"{TRADECTL} strategies.registry",
-    "cli.running": f"{TRADECTL} feed.replay address cli.looking live log supervisor",
+    "cli.replaying": "cli.ledger cli.tables errors history replay schemas",
+    "cli.running": f"{TRADECTL} cache cli.looking feed.replay live log queries supervisor view",
 }
 
 # package of others -> the only files that may import it

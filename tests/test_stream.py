@@ -14,7 +14,7 @@ SECOND = timedelta(seconds=1)
 QUOTE = Quote("ACME", START, 0.1 + 0.2, 0.3, 0.31, None, "simulated", START + SECOND)
 BAR = Bar("BTC/USD", START, START + 60 * SECOND, 1.0, 2.0, 0.5, 1e-8, 12.5, "simulated", built=True)
 COMMAND = Command(7, "disable", "ann", "127.0.0.1", START, "tired", {"strategy": "trend"})
-EVENTS: tuple[Event, ...] = (QUOTE, BAR, COMMAND, Tick())
+EVENTS: tuple[Event, ...] = (QUOTE, BAR, Tick())
 
 
 async def take_all(stream: Stream) -> list[tuple[datetime, Event]]:
@@ -106,3 +106,12 @@ def test_closing_wakes_a_reader_that_waits() -> None:
         return await asyncio.wait_for(reader, 1)
 
     assert asyncio.run(story()) is None
+
+
+def test_a_command_goes_before_the_prices_that_piled_up() -> None:
+    stream = Stream(ReplayClock(START))
+    later = Command(8, "halt", "ann", "127.0.0.1", START, "smoke")
+    for event in (QUOTE, Tick(), COMMAND, later):
+        stream.put(event)
+    stream.close()
+    assert [event for _, event in asyncio.run(take_all(stream))] == [COMMAND, later, QUOTE, Tick()]

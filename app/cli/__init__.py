@@ -50,6 +50,7 @@ SECTIONS: dict[str, Table] = {
     },
     "Study": {
         "backtest": ("app.cli.backtest:backtest", "Try a strategy on recorded bars."),
+        "replay": ("app.cli.replaying:replay", "Run a recorded session again and compare."),
         "ledger": ("app.cli.ledger:ledger", "Verify or read the ledger file."),
     },
     "Shell": {
