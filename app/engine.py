@@ -66,7 +66,6 @@ class Engine:
         self._next_mark = EPOCH
         self._sent_again: set[str] = set()
         self._retry_at: dict[str, datetime] = {}  # when an exit that the venue rejected may be tried again
-        self._sick: dict[str, str] = {}  # what strategies raised while they were warmed up
         self._entries: list[Entry] = []
         self._messages: list[Message] = []
         self._refresh()
@@ -80,11 +79,8 @@ class Engine:
             return
         self.watch.warm(event.symbol, event.close, event.time)
         for desk in self._by_symbol.get(event.symbol, ()):
-            if desk.strategy not in self._sick:
-                try:
-                    desk.signal = desk.on_bar(event)
-                except Exception as fault:  # the same wall as in _on_bar; written down once the books are open
-                    self._sick[desk.strategy] = _said(desk, fault)
+            if desk.fault is None:
+                desk.think(event)
 
     def start(
         self, now: datetime, report: BrokerReport, *, epoch: int, version: str, missed: Sequence[BrokerEvent] = ()
@@ -96,10 +92,13 @@ class Engine:
         self.now = now
         if not self.portfolio.seq:
             self.record(ledger.AccountOpened(self.rules.account, self.rules.capital, self.rules.mode))
-        for strategy, reason in self._sick.items():
-            self.record(ledger.StrategyQuarantined(strategy, reason))
         self._refresh()
+        self._next_mark = self._first_mark()
         open_books(self, report, missed, epoch=epoch, version=version)
+        self._cancel_again()
+        for desk in self.desks.values():
+            if desk.fault is not None and desk.strategy not in self.portfolio.left_out:
+                self._quarantine(desk, desk.fault)
         self._refresh()
         return self._decided()
 
@@ -141,12 +140,10 @@ class Engine:
         else:
             self._price(bar.symbol, bar.close, bar.closes)
         for desk in self._by_symbol.get(bar.symbol, ()):
-            try:
-                signal = desk.signal = desk.on_bar(bar)
-            except Exception as fault:  # the wall around one strategy: whatever it raises, the others go on
-                self._quarantine(desk, fault)
-                continue
+            signal = desk.think(bar)
             if signal is None:
+                if desk.fault is not None:
+                    self._quarantine(desk, desk.fault)
                 continue
             if signal is ENTER or signal.action == "enter":
                 if not desk.engaged:
@@ -154,8 +151,9 @@ class Engine:
             elif desk.engaged:
                 self._leave(desk)
 
-    def _quarantine(self, desk: Desk, fault: Exception) -> None:
-        self.record(ledger.StrategyQuarantined(desk.strategy, _said(desk, fault)))
+    def _quarantine(self, desk: Desk, fault: str) -> None:
+        desk.fault = None
+        self.record(ledger.StrategyQuarantined(desk.strategy, fault))
         self.seat()
 
     def _on_quote(self, quote: Quote) -> None:
@@ -173,8 +171,9 @@ class Engine:
         """Act on a price that crossed a limit of the account or of a position."""
         if self.watch.below_floor():
             self._breach()
+        asked = self.watch.protections(symbol, price, self.now)  # also while stopped: the best price goes on
         if not self.portfolio.stopped:
-            for position, rule in self.watch.protections(symbol, price, self.now):
+            for position, rule in asked:
                 self._close(position, str(rule))
 
     def _breach(self) -> None:
@@ -245,7 +244,7 @@ class Engine:
             price=self.marks.get(desk.symbol, 0.0),
             now=self.now,
             correlation=self.events,
-            reason="enter signal",
+            reason=desk.reason("enter"),
         )
         return order, judge(order, situation, self._rules)
 
@@ -257,7 +256,7 @@ class Engine:
             return
         position = self.portfolio.positions.get(desk.key)
         if position is not None:
-            self._close(position, "exit signal")
+            self._close(position, desk.reason("exit"))
         else:
             self._cancel([o.order for o in self.portfolio.orders.values() if _key(o.order) == desk.key])
 
@@ -352,13 +351,11 @@ class Engine:
     def _on_accepted(self, accepted: OrderAccepted) -> None:
         open_order = self.portfolio.orders.get(accepted.order_id)
         if open_order is not None and open_order.status != "accepted":
-            self._roll_over()
             self.record(accepted)
 
     def _on_over(self, over: OrderRejected | OrderCanceled | OrderExpired) -> None:
         open_order = self.portfolio.orders.get(over.order_id)
         if open_order is not None:
-            self._roll_over()
             self.record(over)
             if isinstance(over, OrderRejected):
                 self._retry_at[_key(open_order.order)] = self.now + EXIT_RETRY
@@ -378,7 +375,7 @@ class Engine:
         order = open_order.order
         if open_order.status == "accepted":
             self._on_unknown(OrderUnknown(order.id, "the venue accepted it and now does not know it"))
-        elif self.now - order.decided_at <= self.rules.resend_within and self._still_meant(order):
+        elif self._still_meant(order):
             self._sent_again.add(order.id)
             self._messages.append(Submit(order))
         else:
@@ -386,7 +383,9 @@ class Engine:
             self._engage(_key(order))
 
     def _still_meant(self, order: Order) -> bool:
-        return order.reduces or self.portfolio.state == "active"
+        """Say whether an order is to be sent late: an exit always, an entry only if it is young and trading is on."""
+        young = self.now - order.decided_at <= self.rules.resend_within
+        return order.reduces or (young and self.portfolio.state == "active")
 
     # -- books ----------------------------------------------------------------------------------------------------
 
@@ -421,13 +420,9 @@ class Engine:
         self.watch.refresh()
 
     def _roll_over(self) -> None:
-        """Mark the account before a broker's event that comes at or after the next mark."""
+        """Mark the account before a fill that comes at or after the next mark."""
         if self.now >= self._next_mark:
             self._mark(self.now, inclusive=True)
-
-
-def _said(desk: Desk, fault: Exception) -> str:
-    return f"{type(fault).__name__} on {desk.symbol}: {fault}"
 
 
 def _key(order: Order) -> str:

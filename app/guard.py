@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TypeVar
 
+AGAIN = 0.1  # seconds until the next alarm, for a call that caught the first
 Argument = TypeVar("Argument")
 Answer = TypeVar("Answer")
 
@@ -18,17 +19,23 @@ class TooSlow(Exception):
     """The call took longer than it may."""
 
 
+class _Alarm(BaseException):
+    """Raised inside the call; no `except Exception` of a strategy can swallow it."""
+
+
 def bounded(call: Callable[[Argument], Answer], seconds: float) -> Callable[[Argument], Answer]:
     """Return `call` with a time limit; over it, TooSlow is raised inside. Works in the main thread only."""
 
     def on_alarm(_: int, frame: FrameType | None) -> None:
-        raise TooSlow(f"no answer within {seconds * 1000:g} ms")
+        raise _Alarm
 
     def limited(argument: Argument) -> Answer:
         signal.signal(signal.SIGALRM, on_alarm)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
         try:
             return call(argument)
+        except _Alarm:
+            raise TooSlow(f"no answer within {seconds * 1000:g} ms") from None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -35,6 +35,7 @@ from app.model import (
 )
 
 REMEMBERED_ORDERS = 256  # finished orders whose late or repeated fills are still recognised
+SATURDAY = 5
 REMEMBERED_TIMES = 240  # decisions kept for the order-rate rule
 
 
@@ -54,6 +55,8 @@ class Portfolio(Struct):
     fills: int = 0
     last_fill_at: datetime | None = None
     last_trade_at: datetime | None = None
+    traded: list[str] = field(default_factory=list)
+    traded_on_weekends: bool = False
     positions: dict[str, Position] = field(default_factory=dict)
     orders: dict[str, OpenOrder] = field(default_factory=dict)
     finished: dict[str, list[str]] = field(default_factory=dict)
@@ -71,6 +74,7 @@ class Portfolio(Struct):
     reconciled: bool = False
     left_out: dict[str, Reason] = field(default_factory=dict)
     epoch: int = 0
+    started_at: datetime | None = None
     running: bool = False
     unclean_starts: list[datetime] = field(default_factory=list)
     last_command: int = 0
@@ -177,7 +181,7 @@ def _account_opened(book: Portfolio, body: ledger.AccountOpened, at: datetime) -
 
 
 def _engine_started(book: Portfolio, body: ledger.EngineStarted, at: datetime) -> None:
-    book.epoch, book.running, book.reconciled = body.epoch, True, False
+    book.epoch, book.running, book.reconciled, book.started_at = body.epoch, True, False, at
     if not body.clean:
         book.unclean_starts = [*book.unclean_starts[-9:], at]
 
@@ -241,6 +245,9 @@ def _order_filled(book: Portfolio, body: OrderFilled, at: datetime) -> Trade | N
         _remember(book, fill.order_id, [*book.finished.get(fill.order_id, ()), fill.id])
     book.fills, book.last_fill_at = book.fills + 1, fill.at
     book.fees += fill.fee
+    book.traded_on_weekends = book.traded_on_weekends or fill.at.weekday() >= SATURDAY
+    if fill.symbol not in book.traded:
+        book.traded.append(fill.symbol)
     book.cash += (-fill.notional if fill.side == "buy" else fill.notional) - fill.fee
     trade = _move(book, fill, open_order.order.reason if open_order else "")
     if body.done:
@@ -255,6 +262,7 @@ def _move(book: Portfolio, fill: Fill, reason: str) -> Trade | None:
     if position is None:
         position = Position(fill.strategy, fill.symbol, fill.at, best_mark=float(fill.price))
         book.positions[key] = position
+        book.marks[fill.symbol] = position.best_mark  # the newest price there is
     closing, opening = _split(position.quantity, fill)
     position.apply(closing)
     if position.quantity:

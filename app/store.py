@@ -7,7 +7,7 @@ Readers never block the writer. Rows of the ledger cannot be changed or deleted,
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -204,9 +204,10 @@ class Store:
         found = self._one("SELECT seq, hash, state FROM snapshots ORDER BY seq DESC LIMIT 1")
         start, last = (portfolio.decode(found[2]), bytes(found[1])) if found else (Portfolio(), GENESIS)
         if found:
-            row = self._one("SELECT hash FROM entries WHERE seq = ?", found[0])
-            if row is None or row[0] != last:
+            row = next(self._rows("seq = ?", found[0]), None)
+            if row is None or row.hash != last:
                 raise StoreDamaged(f"the snapshot at row {found[0]} is of another ledger; run: tradectl ledger verify")
+            ledger.check(row, found[0], row.prev)
         for row_read in self._rows("seq > ? ORDER BY seq", start.seq):
             ledger.check(row_read, start.seq + 1, last)
             start.apply(ledger.decode(row_read))
@@ -215,6 +216,9 @@ class Store:
 
     def verify(self) -> Verified:
         """Read everything: recompute the chain and the fold. Raise StoreDamaged at the first row that does not hold."""
+        sound = self._one("PRAGMA integrity_check(1)")
+        if sound != ("ok",):
+            raise StoreDamaged(f"{self.path} is damaged ({sound and sound[0]}); stop, keep a copy, restore a backup")
         account, last, due = Portfolio(), GENESIS, None
         snapshots = {row[0]: row[1:] for row in self._all("SELECT seq, hash, state FROM snapshots")}
         compared = len(snapshots)
@@ -234,6 +238,13 @@ class Store:
         """Return the number of the last entry, 0 for none."""
         row = self._one("SELECT max(seq) FROM entries")
         return int(row[0] or 0) if row else 0
+
+    def hash_at(self, seq: int) -> str:
+        """Return the hash of entry `seq` in hex; of 0 what the first one carries. Raise StoreError if there is none."""
+        row = self._one("SELECT hash FROM entries WHERE seq = ?", seq) if seq else (GENESIS,)
+        if row is None:
+            raise StoreError(f"{self.path} has no entry {seq}")
+        return bytes(row[0]).hex()
 
     def entries(
         self,
@@ -372,9 +383,8 @@ def _translated(fault: sqlite3.Error, path: Path) -> StoreError:
     return StoreError(f"{path}: {fault} ({name or type(fault).__name__})")
 
 
-def read_all(store: Store) -> Iterable[Entry]:
-    """Yield every entry, a thousand at a time."""
-    after = 0
+def read_all(store: Store, after: int = 0) -> Iterator[Entry]:
+    """Yield every entry after number `after`, a thousand at a time."""
     while page := store.entries(after):
         yield from page
         after = page[-1].seq

@@ -9,8 +9,9 @@ from datetime import datetime
 
 from app.clock import RoundTheClock, Session
 from app.holdings import Position
+from app.limits import Limits
 from app.portfolio import Portfolio
-from app.risk import Denied, Limits, Situation, daily_loss_floor, drawdown_floor, protect
+from app.risk import Denied, Situation, daily_loss_floor, drawdown_floor, protect
 
 NO_FLOOR = float("-inf")
 
@@ -48,8 +49,10 @@ class Watch:
         return self._protects or self._equity < self._floor
 
     def warm(self, symbol: str, price: float, at: datetime) -> None:
-        """Mark a symbol at a price of the past."""
-        self.marks[symbol] = price
+        """Mark a symbol at a price of the past, unless the books know a newer one: that of a position's first fill."""
+        if all(position.opened_at <= at for position in self._book.positions.values() if position.symbol == symbol):
+            self.marks[symbol] = price
+            self.seen[symbol] = (at, at)
         self._follow(symbol, price, at)
 
     def below_floor(self) -> bool:
@@ -67,10 +70,10 @@ class Watch:
 
     def filled(self, key: str, symbol: str, price: float) -> None:
         """Follow a fill: what is held, its best price, and the account's equity."""
-        if key in self._book.positions:
-            self._best.setdefault(key, price)
-        else:
+        if key not in self._book.positions:
             self._best.pop(key, None)
+        elif key not in self._best:
+            self._best[key] = self.marks[symbol] = price  # a position's first fill is the newest price there is
         self._held[symbol] = float(sum(p.quantity for p in self._book.positions.values() if p.symbol == symbol))
         self.revalue()
 
@@ -111,7 +114,7 @@ class Watch:
         """Let the best price of what is held follow the market, for the trailing stop."""
         for key, position in self._book.positions.items():
             if position.symbol == symbol and at >= position.opened_at:
-                self._best[key] = max(self._best.get(key, 0.0), price)
+                self._best[key] = max(self._best.get(key, 0.0), position.best_mark, price)
 
 
 def _any(*limits: object) -> bool:

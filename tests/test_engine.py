@@ -19,6 +19,12 @@ from app.portfolio import Portfolio, encode, fold
 from app.strategies.registry import create
 
 
+def fresh_rules() -> Rules:
+    """Prices older than ten seconds do not count."""
+    limits = Limits(max_quote_age=timedelta(seconds=10))
+    return Rules("paper-1", "paper", Decimal(10000), Decimal("0.5"), limits)
+
+
 def started(house: House) -> ledger.EngineStarted:
     return house.bodies(ledger.EngineStarted)[-1]
 
@@ -374,3 +380,22 @@ def test_a_mark_is_never_written_for_a_time_before_what_it_counts(after: timedel
     house.quotes(101, every=after)
     times = [entry.at for entry in house.entries]
     assert times == sorted(times)
+
+
+def test_the_first_bar_after_a_fresh_warm_up_may_trade() -> None:
+    engine = Engine(Portfolio(), [desk(Puppet(ENTER))], fresh_rules())
+    engine.warm(Quote("ACME", START - SECOND, 100.0, 100.0, 100.0, None, "test", START - SECOND))
+    engine.start(START, venue().report(), epoch=1, version="test")
+    bar = Bar("ACME", START - 60 * SECOND, START, 100.0, 100.0, 100.0, 100.0, 1.0, "test", built=True)
+    decision = engine.handle(bar, START + SECOND)
+    assert [type(entry.body).__name__ for entry in decision.entries] == ["OrderSubmitted"]
+
+
+def test_the_first_bar_after_an_old_warm_up_may_not() -> None:
+    engine = Engine(Portfolio(), [desk(Puppet(ENTER))], fresh_rules())
+    engine.warm(Quote("ACME", START - 60 * SECOND, 100.0, 100.0, 100.0, None, "test", START - 60 * SECOND))
+    engine.start(START, venue().report(), epoch=1, version="test")
+    bar = Bar("ACME", START - 60 * SECOND, START, 100.0, 100.0, 100.0, 100.0, 1.0, "test", built=True)
+    denied = engine.handle(bar, START + SECOND).entries[0].body
+    assert isinstance(denied, ledger.OrderDenied)
+    assert (denied.rule, denied.limit, denied.value) == ("stale_data", "10 s", "61.0 s")

@@ -137,6 +137,21 @@ def test_a_missing_row_is_found(directory: Path, missing: int) -> None:
         verify(directory)
 
 
+def test_a_page_of_the_file_that_holds_no_row_but_is_damaged_is_found_too(directory: Path) -> None:
+    path = directory / FILE_NAME
+    with sqlite3.connect(path) as database:
+        size = database.execute("PRAGMA page_size").fetchone()[0]
+        page = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'entries_by_kind'").fetchone()[0]
+    database.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size + size // 2)
+        file.write(os.urandom(size // 2))
+    store = Store.read(directory)
+    with pytest.raises(StoreDamaged, match="keep a copy, restore a backup"):
+        store.verify()
+    store.close()
+
+
 def test_rows_cut_off_the_end_are_found_if_a_snapshot_saw_them(directory: Path) -> None:
     tamper(directory, "DELETE FROM entries WHERE seq > 2")
     with pytest.raises(StoreDamaged, match="a snapshot at row 3, but the ledger ends at row 2"):
