@@ -26,6 +26,7 @@ from app.model import Symbol, parse_symbol
 from app.secret import Secret
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd: one file per secret
+REDIS_URLS = ("redis://", "rediss://", "unix://")
 OTHERS = ("OPS_",)  # prefixes of settings that belong to other parts of the appliance
 OWNED = "RISK_"  # prefix that is ours wherever it is found
 SIMULATED_BAR, LIVE_BAR = timedelta(seconds=15), timedelta(minutes=1)
@@ -299,6 +300,10 @@ def _check(settings: Settings) -> None:
     for field in ("data_dir", "api_host"):
         if not getattr(settings, field):
             raise ConfigurationError(f"{field.upper()} is empty; name one, or remove the line for the usual one")
+    if settings.redis_url and not settings.redis_url.startswith(REDIS_URLS):
+        raise ConfigurationError(
+            f"REDIS_URL does not begin with one of {', '.join(REDIS_URLS)}; correct it, or leave it empty"
+        )
     names = [symbol.name for symbol in settings.symbols]
     if not names:
         raise ConfigurationError("TARGET_SYMBOLS is empty; name at least one, as AAPL or BTC/USD")

@@ -22,6 +22,7 @@ from app.model import CENT, ZERO, Command, Trade
 from app.portfolio import Portfolio
 
 MOST_CASH = Decimal(10) ** 12
+NOBODY = "api"  # who asks where nobody gave a name
 HALT_FILE = "HALT"  # a file of this name in the data directory halts trading
 
 
@@ -83,6 +84,8 @@ def _release(engine: Controlled, command: Command) -> str:
         return "trading was not halted"
     if not command.reason.strip():
         raise Refused("a release needs a reason: say why it is safe to trade again")
+    if command.who.strip() in ("", NOBODY):
+        raise Refused("a release needs a name: say who found it safe to trade again (who)")
     if halted.rule == "reconciliation" and not engine.portfolio.reconciled:
         raise Refused(f"the books still differ from the broker's ({halted.text}); mend that and restart the engine")
     engine.record(TradingReleased(command.who, command.reason))

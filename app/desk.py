@@ -93,7 +93,7 @@ def _account_gate(portfolio: Portfolio) -> tuple[GateName, str] | None:
 def _own_gate(desk: Desk, portfolio: Portfolio) -> tuple[GateName, str] | None:
     left_out = portfolio.left_out.get(desk.strategy)
     if left_out is not None:
-        return "left_out", f"{left_out.rule}: {left_out.text}"
+        return "left_out", f"{left_out.rule}: {left_out.text or f'by {left_out.who}'}"
     if desk.holding:
         return "holding", "it holds the symbol and waits for a signal to leave"
     if desk.engaged:

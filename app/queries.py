@@ -11,7 +11,7 @@ import msgspec
 from app import __version__, schemas, snapshot
 from app.config import Settings, StrategyPlan, strategy_plans
 from app.errors import ConfigurationError, InputError, NotRunning
-from app.holdings import Position, value_of
+from app.holdings import Position, Reason, value_of
 from app.model import ZERO, Bar
 from app.performance import Period, Point, performance, period_window
 from app.portfolio import Portfolio
@@ -48,16 +48,22 @@ def broken(view: View) -> list[str]:
     """Return what keeps the appliance from doing its work at all."""
     if view.fault:
         return [view.fault]
-    age = view.loop_age()
-    if age is None:
-        ended = " (it closed its books)" if view.book.seq and not view.book.running else ""
-        return [f"the engine is not running{ended}"]
-    if age > LOOP_LATE:
-        return [f"the engine's loop has not moved for {age:.0f} s"]
+    still = standstill(view)
+    if still:
+        return [still]
     feed = feed_age(view)
     if view.snapshot and (feed is None or feed > FEED_LATE):
         return ["no price has been seen yet" if feed is None else f"the newest price is {feed:.0f} s old"]
     return []
+
+
+def standstill(view: View) -> str | None:
+    """Say why no engine would act on anything now, None if one would."""
+    age = view.loop_age()
+    if age is None:
+        ended = " (it closed its books)" if view.book.seq and not view.book.running else ""
+        return f"the engine is not running{ended}"
+    return f"the engine's loop has not moved for {age:.0f} s" if age > LOOP_LATE else None
 
 
 def weakened(view: View) -> list[str]:
@@ -66,7 +72,7 @@ def weakened(view: View) -> list[str]:
     if not view.cache.connected:
         reasons.append("Redis does not answer: prices and quotes are not shown live; trading does not need it")
     if view.book.state != "active" and view.book.why:
-        reasons.append(f"trading is {view.book.state}: {view.book.why.text} ({view.book.why.who})")
+        reasons.append(f"trading is {view.book.state}: {said(view.book.why)} ({view.book.why.who})")
     for name, why in view.book.left_out.items():
         if why.rule == "quarantine":
             reasons.append(f"strategy {name} is in quarantine: {why.text}")
@@ -74,6 +80,11 @@ def weakened(view: View) -> list[str]:
     if unknown:
         reasons.append(f"the broker did not say what became of {', '.join(unknown)}")
     return reasons
+
+
+def said(why: Reason) -> str:
+    """Return the reason that somebody gave, which is never an empty line."""
+    return why.text or "no reason given"
 
 
 def is_running(view: View) -> bool:
@@ -87,7 +98,8 @@ def feed_age(view: View) -> float | None:
     if view.snapshot is None or not view.snapshot.quotes:
         return None
     newest = max(quote.received for quote in view.snapshot.quotes)
-    return max((view.now() - newest).total_seconds(), 0.0)
+    now = view.snapshot.now if view.book.mode == "replay" else view.now()  # a fast replay's books are hours ahead of it
+    return max((now - newest).total_seconds(), 0.0)
 
 
 def status(view: View, settings: Settings) -> schemas.StatusAnswer:
@@ -103,7 +115,7 @@ def status(view: View, settings: Settings) -> schemas.StatusAnswer:
         last_trade=book.last_trade_at,
         system_uptime=uptime(view.wall() - shown.started_at) if shown else None,
         state=book.state if running else "down",
-        reason=book.why.text if book.why else None,
+        reason=said(book.why) if book.why else None,
         mode=book.mode if book.seq else None,
         account=book.account or None,
         since=book.why.since if book.why else None,
@@ -151,7 +163,7 @@ def portfolio(view: View) -> schemas.PortfolioAnswer:
         initial_capital=figure(book.capital),
         high_water_mark=figure(max(book.peak, equity)),
         positions=[_position(position, marks) for position in book.positions.values()],
-        marked_live=view.snapshot is not None,
+        marked_live=marks is not book.marks,
         as_of=view.now(),
     )
 
@@ -174,11 +186,14 @@ def performance_of(
     view: View, period: Period, start: datetime | None = None, end: datetime | None = None, strategy: str | None = None
 ) -> schemas.PerformanceAnswer:
     """Measure a period, or from `start` to `end`. Raise InputError if that span is empty, NotRunning as above."""
-    opens, closes = period_window(period, view.now())
+    now = view.now()
+    opens, closes = period_window(period, now)
     opens, closes = start or opens, min(end or closes, closes)
     if opens is not None and opens >= closes:
         raise InputError(f"from {opens:%Y-%m-%dT%H:%M:%SZ} is not before {closes:%Y-%m-%dT%H:%M:%SZ}; widen the span")
-    points = cut(curve(view), opens, closes)
+    if strategy is not None:
+        _refuse_unknown(view, strategy)
+    points = cut(curve(view, now), opens, closes)
     results = [
         one
         for one in view.results
@@ -190,10 +205,18 @@ def performance_of(
     )
 
 
-def curve(view: View) -> list[Point]:
-    """Return the account's equity at the end of each day, and now."""
+def _refuse_unknown(view: View, strategy: str) -> None:
+    """Raise InputError for a strategy that has neither traded nor trades: zeros would read as a result."""
+    known = view.book.tallies.keys() | {position.strategy for position in view.book.positions.values()}
+    if view.snapshot:
+        known |= {gate.strategy for gate in view.snapshot.gates}
+    if strategy not in known:
+        raise InputError(f"{strategy!r} has not traded here; there are {', '.join(sorted(known)) or 'none'}")
+
+
+def curve(view: View, now: datetime) -> list[Point]:
+    """Return the account's equity at the end of each day, and now: the time at which whoever asks ends."""
     equity = float(view.book.equity_at(view.marks()))
-    now = view.now()
     past = [point for point in view.points if point.at < now]
     return [*past, Point(now, equity, float(view.book.flow_today))] if view.book.seq else []
 
@@ -207,9 +230,9 @@ def cut(points: Sequence[Point], start: datetime | None, end: datetime) -> list[
 
 def annualisation(view: View) -> int:
     """Return 365 if the account trades anything round the clock, else 252."""
-    symbols = {gate.symbol for gate in view.snapshot.gates} if view.snapshot else set()
-    symbols |= {position.symbol for position in view.book.positions.values()}
-    return WEEKDAYS if symbols and not any("/" in symbol for symbol in symbols) else NEVER_CLOSED
+    book = view.book
+    never_closes = book.traded_on_weekends or any("/" in symbol for symbol in book.traded)
+    return NEVER_CLOSED if never_closes or not book.traded else WEEKDAYS
 
 
 def strategies(view: View, settings: Settings) -> list[schemas.StrategyAnswer]:
@@ -233,7 +256,7 @@ def _strategy(view: View, name: str, plan: StrategyPlan | None) -> schemas.Strat
         wins=wins,
         losses=losses,
         running=plan is not None and why is None,
-        reason=f"{why.rule}: {why.text}" if why else None if plan else "not configured any more",
+        reason=f"{why.rule}: {said(why)}" if why else None if plan else "not configured any more",
         open_positions=len(held),
         unrealized_pnl=figure(sum((value_of(position, marks) - position.cost for position in held), ZERO)),
         parameters=chosen_parameters(plan) if plan else {},
@@ -300,10 +323,17 @@ def providers(view: View) -> list[schemas.ProviderAnswer]:
 
 
 def explain(view: View, strategy: str | None = None, symbol: str | None = None) -> list[schemas.GateAnswer]:
-    """Say for each strategy and symbol which gate stands between it and its next trade."""
+    """Say for each strategy and symbol which gate stands between it and its next trade.
+
+    Raise InputError for a strategy or a symbol that is not traded: no gate would read as nothing in the way.
+    """
+    gates = engine(view).gates
+    for given, known in ((strategy, {gate.strategy for gate in gates}), (symbol, {gate.symbol for gate in gates})):
+        if given is not None and given not in known:
+            raise InputError(f"{given!r} is not traded here; there are {', '.join(sorted(known))}")
     return [
         schemas.GateAnswer(gate.strategy, gate.symbol, gate.gate, gate.text, gate.signal)
-        for gate in engine(view).gates
+        for gate in gates
         if strategy in (None, gate.strategy) and symbol in (None, gate.symbol)
     ]
 
@@ -319,6 +349,6 @@ def limits(view: View) -> list[schemas.LimitAnswer]:
 def engine(view: View) -> Snapshot:
     """Return the engine's snapshot. Raise NotRunning, with the reason, where there is none."""
     if view.snapshot is None:
-        where = "the engine is not running" if view.loop_age() is None else "Redis does not answer"
+        where = standstill(view) or "Redis does not answer"
         raise NotRunning(f"{where}, so what only the engine knows cannot be shown now")
     return view.snapshot

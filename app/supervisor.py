@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 from msgspec import Struct
@@ -83,7 +84,8 @@ def data_directory(plan: Plan) -> Path:
     if plan.replay:
         for file in plan.replay.files:
             if not file.is_file():
-                raise InputError(f"{file} does not exist; check the path")
+                what = "is not a file" if file.exists() else "does not exist"
+                raise InputError(f"{file} {what}; check the path")
         directory = directory / "replays" / _name(plan.replay.files)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -105,7 +107,7 @@ def redis_program() -> str | None:
 @contextmanager
 def _lock(directory: Path) -> Iterator[None]:
     """Hold the right to run everything on a directory; the kernel takes it back from a dead process."""
-    with (directory / LOCK_FILE).open("a+") as file:
+    with _opened(directory / LOCK_FILE) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -121,6 +123,15 @@ def _lock(directory: Path) -> Iterator[None]:
         if engine is not None:
             raise LeaseHeld(f"an engine (process {engine}) trades on {directory}; stop it, or choose another DATA_DIR")
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("a+")
+    except OSError as fault:
+        raise ConfigurationError(
+            f"{path} cannot be written: {fault.strerror}; DATA_DIR has to be a directory that this user may write"
+        ) from fault
 
 
 def _name(files: Sequence[Path]) -> str:

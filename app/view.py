@@ -64,8 +64,12 @@ class View:
         return self._clock.now()
 
     def marks(self) -> Mapping[str, float]:
-        """Return the newest prices known: the engine's, or those the books were last marked at."""
-        return self.snapshot.marks if self.snapshot else self.book.marks
+        """Return the newest prices known: the engine's, or those the books were last marked at.
+
+        Books that were closed, or that a fast replay has carried past the snapshot, are valued at their own prices.
+        """
+        live = self.snapshot if self.book.running else None
+        return live.marks if live and live.now >= self.book.marked_at else self.book.marks
 
     def loop_age(self) -> float | None:
         """Return the seconds since the engine's loop moved, None if no engine holds the account."""

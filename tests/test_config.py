@@ -97,6 +97,13 @@ def test_whatever_is_written_a_number_is_in_its_range_or_refused(field: str, tex
         assert value is None or least <= value <= most
 
 
+def test_an_address_of_redis_that_no_client_understands_is_refused_without_showing_it() -> None:
+    said = refusal({"REDIS_URL": f"foo://{PLANTED}"})
+    assert "REDIS_URL" in said
+    assert "unix://" in said
+    assert PLANTED not in said
+
+
 def test_every_number_has_a_range() -> None:
     settings = Settings()
     numbers = {name for name in FIELDS.values() if isinstance(getattr(settings, name), int | float | Decimal)}

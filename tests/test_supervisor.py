@@ -206,6 +206,19 @@ def test_a_misspelt_setting_refuses_to_start(tmp_path: Path) -> None:
     assert "did you mean RISK_DAILY_LOSS?" in said.err
 
 
+def test_a_directory_that_cannot_be_written_is_a_matter_of_configuration(tmp_path: Path) -> None:
+    (tmp_path / "data" / "run.lock").mkdir(parents=True)
+    said = tradectl("run", cwd=tmp_path, **FAST, API_PORT=str(free_port()))
+    assert (said.code, said.err.count("\n")) == (4, 1)
+    assert "run.lock cannot be written: Is a directory; DATA_DIR has to be" in said.err
+
+
+def test_an_account_is_kept_from_other_users(house: Running) -> None:
+    made = {file.name: file.stat().st_mode & 0o027 for file in (house.place / "data").iterdir()}
+    assert "ledger.sqlite3" in made
+    assert not any(made.values()), made
+
+
 def test_an_engine_that_cannot_start_stops_everything_and_says_why(tmp_path: Path) -> None:
     said = tradectl("run", cwd=tmp_path, **{**FAST, "STRATEGIES": "sma_cros", "API_PORT": str(free_port())})
     assert said.code == 4
@@ -231,6 +244,7 @@ def test_a_replay_has_an_account_of_its_own_and_ends_with_its_result(bars: Path)
     said = tradectl("run", "--replay", bars.name, "--exit-at-end", "--json", cwd=place, **settings)
     assert said.code == 0, said.err
     assert said.json["total_trades"] > 3
+    assert said.json["end"] == "2026-01-05T03:20:00Z"  # all of it, to the close of the last bar
     assert "Redis does not answer; trading needs none" in said.err
     assert not (place / "data" / "ledger.sqlite3").exists()
     directory = place / "data" / "replays" / "ACME_1m"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, cast
 import msgspec
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 from litestar.response.base import ASGIResponse
 
@@ -17,6 +18,7 @@ from app.config import Settings
 from app.errors import InputError
 from app.view import View
 
+ONE_LINE = "it is one line of text, without control characters"  # the only pattern that our bodies have
 FRESH = 0.1  # seconds for which an answer is given again, as long as nothing is known that would change it
 FIRST_BYTES = 60  # of a body that cannot be read, shown to who sent it
 HIGHEST = 2**53  # the largest whole number that every JSON reader keeps exactly
@@ -83,6 +85,13 @@ class Call(Request[Any, Any, State]):
     def settings(self) -> Settings:
         return self.shared.settings
 
+    async def body(self) -> bytes:
+        """Read the body. Raise InputError if the caller hung up in the middle of it: that is no fault of ours."""
+        try:
+            return await super().body()
+        except InternalServerException as fault:
+            raise InputError("the connection ended before the body did; send it again") from fault
+
     async def json(self) -> Any:
         """Read the body as JSON, whatever its content type says: `curl -d` sends a form's."""
         field = self.route_handler.parsed_data_field
@@ -97,7 +106,8 @@ def read_body(body: bytes, kind: Any) -> Any:
     except msgspec.ValidationError as fault:
         what, _, where = str(fault).partition(" - at ")
         place = where.strip("`").removeprefix("$.") or "it"
-        raise InputError(f"the body is JSON, but {place} does not fit: {what[:1].lower()}{what[1:]}") from fault
+        said = ONE_LINE if "matching regex" in what else f"{what[:1].lower()}{what[1:]}"
+        raise InputError(f"the body is JSON, but {place} does not fit: {said}") from fault
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         start = body[:FIRST_BYTES].decode(errors="replace")
         raise InputError(

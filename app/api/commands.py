@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Annotated
 
+import msgspec
 from litestar import Router, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, JSONBody, PathParameter
@@ -19,10 +20,11 @@ from app import history
 from app.api.call import HIGHEST, Answer, Call
 from app.api.described import BodyOptional
 from app.api.problems import NotFound, documented
+from app.control import HALT_FILE
 from app.errors import Halted, NotRunning, Refused, TimedOut
 from app.ledger import CommandHandled
 from app.model import Command
-from app.queries import is_running
+from app.queries import is_running, standstill
 from app.schemas import CashRequest, CommandAnswer, OperatorRequest, StartRequest
 from app.view import View
 
@@ -72,7 +74,12 @@ async def halt(request: Call, data: JSONBody[Operator] = None, key: Key = None) 
 @post("/release", status_code=200, responses=RESPONSES, operation_class=BodyOptional)
 async def release(request: Call, data: JSONBody[Operator] = None, key: Key = None) -> Answer[CommandAnswer]:
     """Release a halt, saying who and why."""
-    return await give(request, "release", data, key)
+    answer = await give(request, "release", data, key)
+    file = request.view.directory / HALT_FILE
+    if not file.exists():
+        return answer
+    said = f"{answer.content.message}; but {file} is still there and halts again at the next start: remove it"
+    return Answer(msgspec.structs.replace(answer.content, message=said))
 
 
 @post("/flatten", status_code=200, responses=RESPONSES, operation_class=BodyOptional)
@@ -129,7 +136,7 @@ async def give(
     view, said = request.view, data or OperatorRequest()
     running = is_running(view)
     if not running and name not in KEPT_FOR_LATER:
-        raise NotRunning(f"the engine is not running, so nothing was done; start it, then ask for {name} again")
+        raise NotRunning(f"{standstill(view)}, so nothing was done; get it to run, then ask for {name} again")
     origin = request.client.host if request.client else "unknown"
     wanted = Command(0, name, said.who, origin, view.wall(), said.reason, dict(arguments or {}))
     left = view.store.add_command(wanted, key)
@@ -140,7 +147,7 @@ async def give(
     if running:
         where = f"GET /api/v1/trading/commands/{left.id}"
         raise TimedOut(f"the engine did not answer within {PATIENCE:g} s; the {name} is kept, ask for it: {where}")
-    kept = f"the engine is not running; the {name} is kept and will be carried out when it starts"
+    kept = f"{standstill(view) or 'the engine stopped'}; the {name} is kept and will be carried out as soon as it runs"
     return Answer(waiting(left, view, kept), status_code=202)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import get
+from litestar import Response, get, head
 from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Struct
 
@@ -41,4 +41,10 @@ def ready(request: Call) -> Answer[ReadyAnswer]:
     return Answer(found, status_code=200 if found.ready else UNWELL)
 
 
-HEALTH = [health, live, ready]
+@head("/health", tags=["health"], sync_to_thread=False, include_in_schema=False)
+def health_head(request: Call) -> Response[None]:
+    """Say by the status alone whether it is well; uptime monitors ask this way."""
+    return Response(None, status_code=UNWELL if queries.broken(request.view) else 200)
+
+
+HEALTH = [health, health_head, live, ready]

@@ -30,6 +30,8 @@ from app.schemas import ProblemAnswer
 
 MEDIA_TYPE = "application/problem+json"
 MADE_BY_FRAMEWORK = {400: "bad_input", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+BODY = "data"  # a handler's name for the body; what is wrong inside one, `read_body` says
+NO_BODY = 'the body is missing; send JSON such as {"amount": 100}'
 ADVICE = {
     404: "there is nothing at this path; GET /schema lists what there is",
     405: "this path does not take this method; the Allow header names those it takes",
@@ -136,7 +138,8 @@ HANDLERS: ExceptionHandlersMap = {
 def _places(request: Request[Any, Any, Any], error: ValidationException) -> str:
     """Say of each parameter what is wrong with it; of one that is a choice, what there is to choose from."""
     found: Any = error.extra if isinstance(error.extra, list) else []
-    return "; ".join(_place(request, one) for one in found) or error.detail
+    places = [_place(request, one) for one in found if one.get("key") != BODY]
+    return "; ".join(places) or (NO_BODY if found else error.detail)
 
 
 def _place(request: Request[Any, Any, Any], found: Mapping[str, str]) -> str:
@@ -145,4 +148,5 @@ def _place(request: Request[Any, Any, Any], found: Mapping[str, str]) -> str:
     kinds = (parameter.annotation, *get_args(parameter.annotation)) if parameter else ()
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
     hint = f"; use one of {', '.join(map(str, choices))}" if choices else ""
-    return f"{key or 'the request'}: {message[:1].lower()}{message[1:]}{hint}"
+    given = getattr(parameter.kwarg_definition, "name", None) if parameter else None
+    return f"{given or key or 'the request'}: {message[:1].lower()}{message[1:]}{hint}"

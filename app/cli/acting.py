@@ -19,7 +19,7 @@ from app.cli import tables
 from app.cli.client import Client, login_name, remote
 from app.cli.words import number
 from app.control import HALT_FILE
-from app.errors import NotRunning, TimedOut
+from app.errors import NotRunning, StoreError, TimedOut
 from app.store import Store, has_ledger
 
 FILE_SECONDS = 5.0  # how long the engine may take to see the halt file; it looks ten times a second
@@ -67,7 +67,7 @@ def halt(client: Client, as_json: bool, who: str, reason: str | None) -> None:
     """
     try:
         _ask(client, "halt", as_json, who=who, reason=reason)
-    except (NotRunning, TimedOut) as dead:
+    except (NotRunning, TimedOut, StoreError) as dead:
         settings = config.load()
         if client.url != api_address(settings) or not settings.directory.is_dir():
             raise
@@ -136,8 +136,12 @@ def _tell(answer: bytes, as_json: bool) -> None:
 def _halt_by_file(directory: Path, text: str) -> bytes:
     """Lay the halt file, and wait until the ledger says that a running engine obeyed."""
     path, draft = directory / HALT_FILE, directory / f".{HALT_FILE}.{os.getpid()}"
-    draft.write_text(text + "\n")
-    draft.replace(path)  # whole or not at all: the engine may read it at any moment
+    try:
+        draft.write_text(text + "\n")
+        draft.replace(path)  # whole or not at all: the engine may read it at any moment
+    except OSError:  # a full disk has no room for the reason, but for a file without one
+        draft.unlink(missing_ok=True)
+        path.touch()
     engine = lease.holder(directory)
     if engine is None:
         return _answer(f"no engine runs; the next one to start is halted by {path}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,21 @@ from typing import Any
 import click
 import uvicorn
 import uvloop
+from click.core import ParameterSource
 
-from app import config, live, log, supervisor
-from app.address import api_address
+from app import config, live, log, queries, schemas, supervisor
+from app.cache import Cache
 from app.cli import tables
-from app.cli.client import Client
 from app.cli.looking import PERFORMANCE
 from app.cli.words import speed
 from app.config import FIELDS, SECRETS, Settings
 from app.errors import TradingError
 from app.feed.replay import Replay
+from app.view import View
 
 SOCKET_PASSED = 3  # the first descriptor that systemd passes (sd_listen_fds(3))
+OF_A_REPLAY = {"speed": "--speed", "exit_at_end": "--exit-at-end", "as_json": "--json"}
+NOT_FOR_OTHERS = 0o027  # taken from the permissions of what is made: an account is no business of other users
 GRACE = 3  # seconds that open event streams get when the API stops
 
 
@@ -37,6 +40,8 @@ def replayable(function: Callable[..., None]) -> Callable[..., None]:
     def command(*, first: tuple[Path, ...], files: tuple[Path, ...], speed: float | None, **options: Any) -> None:
         if files and not first:
             raise click.UsageError(f"{files[0]} is not an option; to replay it: --replay {files[0]}")
+        if not first:
+            _refuse(OF_A_REPLAY)
         function(Replay((*first, *files), speed) if first else None, **options)
 
     return command
@@ -56,7 +61,7 @@ def run(replay: Replay | None, port: int | None, exit_at_end: bool, as_json: boo
     _log("run", settings)
 
     def show_result() -> None:
-        answer = Client(api_address(settings)).get("/api/v1/trading/performance")
+        answer = _result(supervisor.data_directory(plan))
         tables.emit(answer) if as_json else tables.facts(tables.decode(answer), PERFORMANCE)
 
     plan = supervisor.Plan(settings, replay, leave_at_end=exit_at_end, at_end=show_result)
@@ -98,6 +103,24 @@ def api() -> None:
     )
 
 
+def _result(directory: Path) -> bytes:
+    """Return the performance of an account from its ledger; the API may be a moment behind the last entry."""
+    view = View(directory, Cache(""))
+    view.look()
+    try:
+        return schemas.encode(queries.performance_of(view, "all"))
+    finally:
+        view.close()
+
+
+def _refuse(options: Mapping[str, str]) -> None:
+    """Raise UsageError for an option that means nothing without a replay: what was asked for would not happen."""
+    for name, option in options.items():
+        if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} is of a replay; name what to replay: --replay FILE {option}")
+
+
 def _log(service: str, settings: Settings) -> None:
+    os.umask(os.umask(0o077) | NOT_FOR_OTHERS)
     secrets = [getattr(settings, FIELDS[name]) for name in SECRETS]
     log.configure(service, settings.log_level, secrets)

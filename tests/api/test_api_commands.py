@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,7 +27,7 @@ def trading(running: Appliance) -> Iterator[None]:
     yield
     state = running.status()["state"]
     if state == "halted":
-        running.post(f"{TRADING}/release", {"reason": "the test is over"})
+        running.post(f"{TRADING}/release", {"reason": "the test is over", "who": "test"})
     if state != "active":
         running.post(f"{TRADING}/start")
 
@@ -77,6 +78,9 @@ def test_a_halt_lasts_until_it_is_released_with_a_reason(running: Appliance) -> 
     silent = running.post(f"{TRADING}/release")
     assert (silent.status_code, silent.json()["code"]) == (409, "refused")
     assert "reason" in silent.json()["detail"]
+    nameless = running.post(f"{TRADING}/release", {"reason": "prices are back"})
+    assert (nameless.status_code, nameless.json()["code"]) == (409, "refused")
+    assert "who" in nameless.json()["detail"]
     released = running.post(f"{TRADING}/release", {"reason": "prices are back", "who": "alice"})
     assert (released.status_code, released.json()["state"]) == (200, "active")
 
@@ -198,7 +202,7 @@ def test_no_body_is_a_body(running: Appliance, body: bytes) -> None:
         (b'{"reason": 5}', "reason"),
         (b'{"reason": ["a"]}', "reason"),
         (b'{"reason": "' + b"x" * 501 + b'"}', "reason"),
-        (b'{"reason": "two\\nlines"}', "reason"),
+        (b'{"reason": "two\\nlines"}', "reason does not fit: it is one line of text"),
         (b'{"reason": "\\ud800"}', "not JSON"),
         (b'{"who": null}', "who"),
     ],
@@ -210,6 +214,37 @@ def test_a_body_that_does_not_fit_is_refused_saying_where(running: Appliance, bo
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_input")
     assert said in answer.json()["detail"]
     assert audited(running) == before
+
+
+def test_a_body_that_is_missing_is_asked_for(running: Appliance) -> None:
+    answer = running.client.post(f"{TRADING}/deposit")
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_input")
+    assert answer.json()["detail"] == 'the body is missing; send JSON such as {"amount": 100}'
+
+
+def test_a_header_that_does_not_fit_is_called_by_its_own_name(running: Appliance) -> None:
+    answer = running.post(f"{TRADING}/stop", None, **{"Idempotency-Key": "x" * 201})
+    assert answer.json()["detail"].startswith("Idempotency-Key: expected")
+
+
+def test_a_caller_that_hangs_up_in_the_middle_is_no_fault_of_ours(running: Appliance) -> None:
+    before = audited(running)
+    with socket.create_connection(("localhost", running.port)) as line:
+        line.sendall(b"POST /api/v1/trading/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        running.get("/health/live")
+    running.get("/health/live")
+    assert audited(running) == before
+    assert "request failed" not in running.api.said()
+
+
+def test_a_release_warns_of_a_halt_file_that_is_still_there(running: Appliance) -> None:
+    file = running.directory / "HALT"
+    file.write_text("ann: looks odd\n")
+    running.wait_for_state("halted")
+    said = running.post(f"{TRADING}/release", {"reason": "checked", "who": "ann"}).json()
+    assert said["state"] == "active"
+    assert f"but {file} is still there and halts again at the next start: remove it" in said["message"]
+    file.unlink()
 
 
 def test_a_body_over_the_limit_is_refused_unread(running: Appliance) -> None:

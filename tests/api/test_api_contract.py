@@ -104,6 +104,13 @@ def test_the_period_is_all_where_none_is_asked_for(running: Appliance) -> None:
     assert running.get(f"{TRADING}/performance")["period"] == "all"
 
 
+def test_the_performance_of_the_first_day_reaches_to_the_present(running: Appliance) -> None:
+    found = running.get(f"{TRADING}/performance?period=daily")
+    assert found["end"] > found["start"]
+    assert found["samples"] == 1
+    assert found["total_return"] == pytest.approx(found["end_equity"] / found["start_equity"] - 1)
+
+
 def test_performance_between_two_times_counts_only_what_lies_between(running: Appliance) -> None:
     last = running.get(f"{TRADING}/trades", newest="true", limit=1)["items"][0]["exit_time"]
     found = running.get(f"{TRADING}/performance", **{"from": "2020-01-01", "to": last})
@@ -223,6 +230,8 @@ def test_no_number_is_in_exponent_form_nor_a_text_nor_undefined(running: Applian
         (f"{TRADING}/ledger?kind=Nonsense", 400, "bad_input", "TradeClosed"),
         (f"{MARKET}/bars", 400, "bad_input", "symbol"),
         (f"{MARKET}/bars?symbol=ZZZ", 400, "bad_input", "BTC/USD"),
+        (f"{TRADING}/explain?symbol=ZZZ", 400, "bad_input", "BTC/USD"),
+        (f"{TRADING}/explain?strategy=smacross", 400, "bad_input", "sma_cross"),
         (f"{TRADING}/commands/999999", 404, "not_found", "audit"),
         (f"{TRADING}/commands/0", 400, "bad_input", "command_id"),
         (f"{TRADING}/events?after=-1", 400, "bad_input", "after"),
@@ -304,3 +313,14 @@ def test_the_acting_lines_of_the_guide_work_as_written(running: Appliance) -> No
     assert "keeps its" in started["message"]
     assert running.get(f"{TRADING}/portfolio")["initial_capital"] == 10000
     wait_until(lambda: running.status()["trading_active"], "trading goes on")
+
+
+def test_a_strategy_that_never_traded_has_no_performance_instead_of_zeros(running: Appliance) -> None:
+    answer = running.client.get(f"{TRADING}/performance", params={"strategy": "nosuch"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_input")
+    assert "sma_cross" in answer.json()["detail"]
+
+
+def test_an_uptime_monitor_may_ask_for_the_head_of_health_alone(running: Appliance) -> None:
+    answer = running.client.head("/health")
+    assert (answer.status_code, answer.content) == (200, b"")

@@ -64,8 +64,12 @@ def test_a_frozen_loop_is_unhealthy_though_the_process_lives(tmp_path: Path) -> 
         wait_until(lambda: running.client.get("/health").status_code == 503, "the standstill is seen")
         assert "has not moved" in reasons(running, 503)
         assert running.status()["engine_running"] is False
+        assert "has not moved" in running.post(f"{TRADING}/start").json()["detail"]
+        kept = running.post(f"{TRADING}/halt", {"reason": "it hangs"})
+        assert (kept.status_code, kept.json()["outcome"]) == (202, "waiting")
+        assert "has not moved" in kept.json()["message"]
         running.engine.thaw()
-        running.wait_until_healthy()
+        running.wait_for_state("halted")
 
 
 def test_without_redis_everything_from_the_books_is_answered_and_health_is_degraded(tmp_path: Path) -> None:

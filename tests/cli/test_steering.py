@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.running import Appliance, appliance, free_port, wait_until
-from support.tradectl import Said, tradectl
+from support.tradectl import COMMAND, Said, environment, tradectl
 
 LOOKING = {
     "status": "/api/v1/trading/status",
@@ -152,6 +153,15 @@ def test_a_halt_while_nothing_runs_waits_for_the_engine(tmp_path: Path) -> None:
     with appliance(tmp_path) as machine:
         machine.wait_for_state("halted")
         assert "not today" in machine.status()["reason"]
+
+
+def test_the_kill_switch_works_where_the_disk_has_no_room_for_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    halt = ["bash", "-c", 'ulimit -f 0; exec "$@"', "bash", *COMMAND, "halt", "--reason", "full"]
+    settings = environment(API_PORT=str(free_port()))
+    done = subprocess.run(halt, cwd=tmp_path, env=settings, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [file.name for file in (tmp_path / "data").iterdir()] == ["HALT"]
 
 
 def test_a_halt_of_another_machine_leaves_this_one_alone(tmp_path: Path) -> None:

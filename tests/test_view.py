@@ -1,0 +1,70 @@
+"""What a reader shows while the engine's snapshot and the ledger are of two moments."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.house import MINUTE, START, House, Puppet
+
+from app import queries
+from app.cache import Cache
+from app.model import ENTER
+from app.snapshot import LastQuote, Snapshot
+from app.view import View
+
+HOUR = timedelta(hours=1)
+
+
+def quote(at: datetime) -> LastQuote:
+    return LastQuote("ACME", 99.0, 99.0, 99.0, at, at, "test")
+
+
+def shown(now: datetime, **given: Any) -> Snapshot:
+    """Return what an engine shows of itself at a time: ACME at 99."""
+    empty: dict[str, Any] = {"quotes": [quote(now)], "gates": [], "headroom": [], "providers": [], "metrics": ""}
+    figures = {"seq": 0, "events": 0, "lag_ms": 0.0, "marks": {"ACME": 99.0}}
+    return Snapshot(published_at=now, now=now, started_at=now, **{**empty, **figures, **given})
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> View:
+    """A reader of an account that holds ACME, marked at 103."""
+    house = House(trend := Puppet(ENTER))
+    house.bars(100, 101)
+    trend.wish = None
+    house.bars(102, 103)
+    house.tick(after=HOUR)
+    found = View(tmp_path, Cache("redis://127.0.0.1:1"))
+    found.book = house.account
+    assert found.book.marks == {"ACME": 103.0}
+    return found
+
+
+def test_prices_of_the_engine_that_are_newer_than_the_books_are_shown(view: View) -> None:
+    view.snapshot = shown(view.book.marked_at + MINUTE)
+    assert view.marks() == {"ACME": 99.0}
+    assert queries.portfolio(view).marked_live
+
+
+def test_books_that_are_newer_than_the_snapshot_are_valued_at_their_own_prices(view: View) -> None:
+    view.snapshot = shown(view.book.marked_at - MINUTE)
+    assert view.marks() == {"ACME": 103.0}
+    assert not queries.portfolio(view).marked_live
+
+
+def test_books_that_were_closed_are_valued_at_their_own_prices(view: View) -> None:
+    view.snapshot = shown(view.book.marked_at + MINUTE)
+    view.book.running = False
+    assert view.marks() == {"ACME": 103.0}
+
+
+def test_the_age_of_a_price_in_a_fast_replay_is_taken_within_one_snapshot(view: View) -> None:
+    view.book.mode = "replay"
+    view.snapshot = shown(START)
+    assert view.now() > START + HOUR / 2
+    assert queries.feed_age(view) == 0.0
+    view.snapshot = shown(START, quotes=[quote(START - MINUTE)])
+    assert queries.feed_age(view) == 60.0
