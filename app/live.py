@@ -295,10 +295,19 @@ async def _run(session: Session, told: asyncio.Event, held: lease.Lease, notifie
             notifier.stopping("the books are closed")
             for task in running:
                 task.cancel()
-    except* TradingError as group:
-        raise group.exceptions[0] from None
+    except BaseExceptionGroup as group:
+        expected = group.subgroup(TradingError)
+        if expected is None:
+            raise
+        raise first_of(expected) from None
     finally:
         await publisher.close()
+
+
+def first_of(group: BaseExceptionGroup[TradingError]) -> TradingError:
+    """Return the first error in a group, however deep: the one that a person has to act on."""
+    first = group.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _decide(session: Session, stream: Stream, publisher: Publisher, heart: Heart) -> None:

@@ -254,7 +254,7 @@ def _said(body: ledger.CommandHandled) -> tuple[Any, ...]:
 
 def _books(account: Portfolio) -> dict[str, Any]:
     """Return everything in the account but its numbering, its starts, and the ids of its orders."""
-    apart = {"seq", "epoch", "unclean_starts", "finished", "orders"}
+    apart = {"seq", "epoch", "started_at", "unclean_starts", "finished", "orders"}
     books = {name: getattr(account, name) for name in account.__struct_fields__ if name not in apart}
     return books | {"orders": [(one.order.symbol, one.status) for one in account.orders.values()]}
 
