@@ -321,10 +321,9 @@ class Store:
             try:
                 yield
                 self._db.execute("COMMIT")
-            except BaseException:
+            finally:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                raise
 
 
 def refuse_lost_ledger(directory: Path) -> None:

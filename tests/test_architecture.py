@@ -152,7 +152,6 @@ ONLY_IN = {
 # file and function -> why it may catch everything
 BROAD_EXCEPTS = {
     ("desk", "think"): "the wall around one strategy",
-    ("store", "_transaction"): "rolls back and raises again",
 }
 
 # file -> why it may ask for the time
