@@ -107,13 +107,14 @@ def status(view: View, settings: Settings) -> schemas.StatusAnswer:
     running = is_running(view)
     feed = feed_age(view)
     left_out = sum(plan.name in book.left_out for plan in strategy_plans(settings.strategies))
+    began = shown.started_at if shown else None if book.mode == "replay" else book.started_at
     return schemas.StatusAnswer(
         trading_active=running and book.state == "active",
         strategies_running=len(strategy_plans(settings.strategies)) - left_out if running else 0,
         market_data_connected=running and feed is not None and feed <= FEED_LATE,
         redis_connected=view.cache.connected,
         last_trade=book.last_trade_at,
-        system_uptime=uptime(view.wall() - shown.started_at) if shown else None,
+        system_uptime=uptime(view.wall() - began) if running and began else None,
         state=book.state if running else "down",
         reason=said(book.why) if book.why else None,
         mode=book.mode if book.seq else None,

@@ -35,6 +35,7 @@ def test_before_the_first_engine_everything_says_that_there_is_no_account_yet(tm
         running.start_engine()
         wait_until(lambda: running.get(f"{TRADING}/status")["state"] == "active", "the API finds the new ledger")
         assert running.get(f"{TRADING}/portfolio")["total_value"] > 0
+        assert running.status()["system_uptime"] == "0d 0h 0m", "known without Redis too"
 
 
 def test_a_killed_engine_is_unhealthy_and_its_books_are_still_shown(tmp_path: Path) -> None:
