@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app import log
 from app.errors import ConfigurationError, InputError
 from app.ledger import AccountOpened, Entry
 from app.model import Bar, Command, Quote, parse_symbol
@@ -105,11 +106,15 @@ def test_a_place_that_cannot_be_written_is_an_error_of_configuration(tmp_path: P
         Recorder(tmp_path / "nowhere" / "day")
 
 
-def test_a_full_disk_ends_the_recording_and_nothing_else() -> None:
+def test_a_full_disk_ends_the_recording_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("engine")
     recorder = Recorder(Path("/dev/full"))
     recorder.write(BEGAN)
     recorder.write(Opened(START))
     recorder.close()
+    said = capsys.readouterr().err
+    assert said.count("recording ended") == 1, "told once, at the first line that did not fit"
+    assert "No space left on device" in said
 
 
 def test_a_warm_up_on_nothing_is_an_error() -> None:

@@ -164,7 +164,9 @@ def test_a_gate_is_named_for_every_strategy_and_symbol(running: Appliance) -> No
 
 
 def test_every_limit_says_what_is_used_and_left(running: Appliance) -> None:
-    for one in running.get(f"{TRADING}/limits"):
+    found = running.get(f"{TRADING}/limits")
+    assert {"max_position", "max_gross_exposure", "daily_loss", "max_drawdown"} <= {one["rule"] for one in found}
+    for one in found:
         has(one, {"rule": str, "used": MAYBE, "limit": NUMBER, "left": MAYBE})
 
 
