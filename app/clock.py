@@ -5,9 +5,8 @@ Every time in the program is an aware UTC datetime. Live and replay differ in wh
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -43,6 +42,15 @@ class Session(Protocol):
 
     def is_open(self, at: datetime) -> bool: ...
 
+    def opens(self, at: datetime) -> datetime:
+        """Return `at` if the market is open then, else its next opening."""
+
+    def elapsed(self, since: datetime, until: datetime) -> timedelta:
+        """Return for how long the market was open between two times."""
+
+    def why_closed(self, at: datetime) -> str:
+        """Say why the market is closed and when it opens; nothing while it is open."""
+
 
 class RoundTheClock:
     """Always open: crypto, and every symbol of the simulated market."""
@@ -50,16 +58,17 @@ class RoundTheClock:
     def is_open(self, at: datetime) -> bool:
         return True
 
+    def opens(self, at: datetime) -> datetime:
+        return at
 
-class WeekdaySession:
-    """Open from `opens` to `closes` local time, Monday to Friday; daylight saving follows `zone`, holidays do not."""
+    def elapsed(self, since: datetime, until: datetime) -> timedelta:
+        return max(until - since, timedelta())
 
-    def __init__(self, opens: time, closes: time, zone: str) -> None:
-        self._opens, self._closes, self._zone = opens, closes, ZoneInfo(zone)
+    def why_closed(self, at: datetime) -> str:
+        return ""
 
-    def is_open(self, at: datetime) -> bool:
-        local = at.astimezone(self._zone)
-        return local.weekday() < 5 and self._opens <= local.time() < self._closes
+
+ROUND_THE_CLOCK = RoundTheClock()
 
 
 def day_start(at: datetime) -> datetime:

@@ -14,8 +14,28 @@ from app.risk import Approved, Denied
 from app.strategies import Strategy, numbers_of
 
 GateName = Literal[
-    "open", "holding", "order_working", "no_signal", "left_out", "denied", "halted", "stopped", "reconciling"
+    "open",
+    "holding",
+    "order_working",
+    "closed",
+    "doubted",
+    "stale",
+    "no_signal",
+    "left_out",
+    "denied",
+    "halted",
+    "stopped",
+    "reconciling",
 ]
+
+# Rules that say no because of the symbol's market, with the gate each stands for. They count before the strategy's own
+# silence: with no market there is nothing for a strategy to speak of.
+_MARKET_GATES: dict[str, GateName] = {
+    "market_open": "closed",
+    "trusted_price": "doubted",
+    "known_price": "stale",
+    "stale_data": "stale",
+}
 
 
 class Desk:
@@ -77,9 +97,15 @@ class Gate(Struct, frozen=True):
     signal: str | None = None
 
 
-def gate_of(desk: Desk, portfolio: Portfolio, verdict: Callable[[], Approved | Denied]) -> Gate:
+def gate_of(desk: Desk, portfolio: Portfolio, verdict: Approved | Denied) -> Gate:
     """Return the first gate between a desk and its next entry; `verdict` is what risk would say to one now."""
-    name, text = _account_gate(portfolio) or _own_gate(desk, portfolio) or _risk_gate(verdict())
+    name, text = (
+        _account_gate(portfolio)
+        or _own_gate(desk, portfolio)
+        or _market_gate(verdict)
+        or _signal_gate(desk)
+        or _risk_gate(verdict)
+    )
     return Gate(desk.strategy, desk.symbol, name, text, desk.signal.action if desk.signal else None)
 
 
@@ -96,8 +122,17 @@ def _own_gate(desk: Desk, portfolio: Portfolio) -> tuple[GateName, str] | None:
         return "left_out", f"{left_out.rule}: {left_out.text or f'by {left_out.who}'}"
     if desk.holding:
         return "holding", "it holds the symbol and waits for a signal to leave"
-    if desk.engaged:
-        return "order_working", "an order is under way"
+    return ("order_working", "an order is under way") if desk.engaged else None
+
+
+def _market_gate(verdict: Approved | Denied) -> tuple[GateName, str] | None:
+    if isinstance(verdict, Approved) or verdict.rule not in _MARKET_GATES:
+        return None
+    gate = _MARKET_GATES[verdict.rule]
+    return gate, str(verdict) if gate == "stale" else verdict.value  # the others say it in a sentence of their own
+
+
+def _signal_gate(desk: Desk) -> tuple[GateName, str] | None:
     return None if desk.signal is ENTER else ("no_signal", "the strategy does not ask to enter")
 
 

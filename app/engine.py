@@ -8,25 +8,25 @@ code, and the same events make the same ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 from app import control, ledger
 from app.broker import BrokerReport
-from app.clock import DAY, EPOCH, Session, boundary_after, day_start
+from app.clock import DAY, EPOCH, Session, day_start
 from app.decision import NOTHING, Ask, Cancel, Decision, Message, Rules, Submit, Transfer
 from app.desk import Desk, Gate, gate_of
 from app.holdings import Position, position_key
 from app.ledger import Body, Entry
-from app.marking import due, last_boundary, marked
+from app.marking import due, first_boundary, last_boundary, marked
 from app.model import (
     ENTER,
     Bar,
     BrokerEvent,
     Command,
+    Notice,
     Order,
     OrderAccepted,
     OrderCanceled,
@@ -49,17 +49,20 @@ EXIT_RETRY = timedelta(seconds=5)  # after a venue's no to an exit
 
 
 class Engine:
-    """The decider. `portfolio` is what the ledger says; `desks` are the strategies, one for each symbol they trade."""
+    """The decider. `portfolio` is what the ledger says; `desks` are the strategies, one for each symbol they trade.
+
+    A symbol that is not in `sessions` trades round the clock.
+    """
 
     def __init__(
-        self, portfolio: Portfolio, desks: Sequence[Desk], rules: Rules, session: Session | None = None
+        self, portfolio: Portfolio, desks: Sequence[Desk], rules: Rules, sessions: Mapping[str, Session] | None = None
     ) -> None:
         self.portfolio = portfolio
         self.rules = rules
         self.desks = {desk.key: desk for desk in desks}
         self.events = portfolio.cause
         self.now = EPOCH
-        self.watch = Watch(portfolio, rules.limits, session)
+        self.watch = Watch(portfolio, rules.limits, sessions)
         self.marks, self.seen = self.watch.marks, self.watch.seen
         self._rules = rules_for(rules.limits)
         self._by_symbol: dict[str, list[Desk]] = {}
@@ -93,9 +96,8 @@ class Engine:
         if not self.portfolio.seq:
             self.record(ledger.AccountOpened(self.rules.account, self.rules.capital, self.rules.mode))
         self._refresh()
-        self._next_mark = self._first_mark()
+        self._next_mark = first_boundary(self.portfolio, now, self.rules.mark_interval)
         open_books(self, report, missed, epoch=epoch, version=version)
-        self._cancel_again()
         for desk in self.desks.values():
             if desk.fault is not None and desk.strategy not in self.portfolio.left_out:
                 self._quarantine(desk, desk.fault)
@@ -105,8 +107,7 @@ class Engine:
     def stop(self, now: datetime, reason: str) -> Decision:
         """Close the books. Positions and open orders stay as they are."""
         self.now = now
-        if now >= self._next_mark:
-            self._mark(now, inclusive=True)
+        self._mark_if_due(inclusive=True)
         self.record(ledger.EngineStopped(reason))
         return self._decided()
 
@@ -130,11 +131,14 @@ class Engine:
 
     def explain(self) -> list[Gate]:
         """Say for each strategy and symbol what stands between it and its next trade."""
-        return [gate_of(desk, self.portfolio, partial(self._verdict, desk)) for desk in self.desks.values()]
+        return [gate_of(desk, self.portfolio, self._proposal(desk)[1]) for desk in self.desks.values()]
 
     # -- the market -----------------------------------------------------------------------------------------------
 
     def _on_bar(self, bar: Bar) -> None:
+        if bar.late:
+            self._learn(bar)
+            return
         if bar.built:
             self.watch.closes[bar.symbol] = bar.close
         else:
@@ -150,6 +154,22 @@ class Engine:
                     self._enter(desk)
             elif desk.engaged:
                 self._leave(desk)
+
+    def _learn(self, bar: Bar) -> None:
+        """Let strategies think about a bar that came late, and do nothing about it.
+
+        It is not counted in `events`, which is the place in the row of prices that a replay goes on from.
+        """
+        self._mark_if_due()
+        self.watch.learn(bar.symbol, bar.close, bar.closes)
+        for desk in self._by_symbol.get(bar.symbol, ()):
+            if desk.think(bar) is None and desk.fault is not None:
+                self._quarantine(desk, desk.fault)
+
+    def _on_notice(self, notice: Notice) -> None:
+        self._mark_if_due()
+        self.record(ledger.FeedNoticed(notice.kind, notice.symbols, notice.provider, notice.text))
+        self.watch.heed(notice)
 
     def _quarantine(self, desk: Desk, fault: str) -> None:
         desk.fault = None
@@ -194,19 +214,15 @@ class Engine:
     # -- time -----------------------------------------------------------------------------------------------------
 
     def _on_tick(self, _: Tick) -> None:
-        if self.now > self._next_mark:
-            self._mark(self.now, inclusive=False)
+        self._mark_if_due()
         for order_id, open_order in self.portfolio.orders.items():
             if open_order.status == "unknown":
                 self._messages.append(Ask(order_id))
 
-    def _first_mark(self) -> datetime:
-        """Return when to mark next after a start: as if there had been no end, but at once if a day ended meanwhile."""
-        book, just_before = self.portfolio, self.now - timedelta.resolution
-        settled = max(book.marked_at, book.last_fill_at or EPOCH)  # a fill was written after all marks before it
-        if day_start(just_before) == book.day:
-            settled = max(settled, just_before)
-        return boundary_after(settled, self.rules.mark_interval)
+    def _mark_if_due(self, *, inclusive: bool = False) -> None:
+        """Mark the account before anything is written that comes after the next mark, or at it if that counts."""
+        if self.now > self._next_mark or (inclusive and self.now == self._next_mark):
+            self._mark(self.now, inclusive=inclusive)
 
     def _mark(self, now: datetime, *, inclusive: bool) -> None:
         """Write the account at market prices, as of the last multiple of the mark interval up to `now`."""
@@ -248,9 +264,6 @@ class Engine:
         )
         return order, judge(order, situation, self._rules)
 
-    def _verdict(self, desk: Desk) -> Approved | Denied:
-        return self._proposal(desk)[1]
-
     def _leave(self, desk: Desk) -> None:
         if self.portfolio.stopped:
             return
@@ -289,13 +302,6 @@ class Engine:
     def cancel_entries(self) -> None:
         """Ask the broker to cancel every open order that could add to a position."""
         self._cancel([o.order for o in self.portfolio.orders.values() if not o.order.reduces])
-
-    def _cancel_again(self) -> None:
-        """Ask once more for the cancels that were decided, but may not have left before a crash."""
-        book = self.portfolio
-        closing = {_key(one.order) for one in book.orders.values() if one.order.reduces}
-        entries = [one.order for one in book.orders.values() if not one.order.reduces]
-        self._cancel([order for order in entries if book.state != "active" or _key(order) in closing])
 
     def close_all(self, reason: str) -> int:
         """Ask for every position to be closed; return how many there are."""
@@ -338,7 +344,7 @@ class Engine:
         if fill.order_id not in book.orders and fill.order_id not in book.finished:
             self.halt("foreign_fill", f"the venue filled order {fill.order_id}, which is not ours", "engine")
             return
-        self._roll_over()
+        self._mark_if_due(inclusive=True)
         trade = self.record(filled)
         if trade is not None:
             self.record(ledger.TradeClosed(trade))
@@ -419,11 +425,6 @@ class Engine:
             self._engage(key)
         self.watch.refresh()
 
-    def _roll_over(self) -> None:
-        """Mark the account before a fill that comes at or after the next mark."""
-        if self.now >= self._next_mark:
-            self._mark(self.now, inclusive=True)
-
 
 def _key(order: Order) -> str:
     return position_key(order.strategy, order.symbol)
@@ -433,6 +434,7 @@ _HANDLERS: dict[type, Callable[[Engine, Any], None]] = {
     Bar: Engine._on_bar,
     Quote: Engine._on_quote,
     Tick: Engine._on_tick,
+    Notice: Engine._on_notice,
     Command: Engine._on_command,
     OrderAccepted: Engine._on_accepted,
     OrderRejected: Engine._on_over,

@@ -11,13 +11,21 @@ TradingError                 something a person or a caller can act on
 │   ├── StoreFull            no space left: free some, then start again
 │   └── LeaseLost            another engine took over: this one must not write again
 ├── LeaseHeld                another engine runs on this account: leave it or stop it
-├── FeedError                a provider misbehaved: retry, then fail over
+├── FeedError                a provider misbehaved: asked again later, meanwhile another one answers
+│   ├── WrongKey             it does not take our key: the operator corrects it, it is never tried again
+│   ├── NotEntitled          our plan does not include this: never asked again, another provider does it
+│   ├── OutOfCredits         the plan's credits are used up: asked again once they are renewed
+│   └── UnknownInstrument    it does not know this symbol: never asked again, another provider does it
 ├── BrokerError              the venue did not answer as agreed: the order is unknown until asked for
 ├── NotRunning               the appliance does not answer: start it
 ├── TimedOut                 the answer did not come in time: ask again before repeating
 ├── Refused                  understood and denied, with the reason
 └── Halted                   trading is halted; release it first
 """
+
+from __future__ import annotations
+
+from datetime import datetime
 
 
 class TradingError(Exception):
@@ -76,6 +84,29 @@ class LeaseHeld(TradingError):
 
 class FeedError(TradingError):
     code = "feed"
+
+
+class WrongKey(FeedError):
+    code = "wrong_key"
+    exit_code = 4
+
+
+class NotEntitled(FeedError):
+    code = "not_entitled"
+
+
+class OutOfCredits(FeedError):
+    """`until` is when the credits are renewed, None where the provider did not say."""
+
+    code = "out_of_credits"
+
+    def __init__(self, text: str, until: datetime | None = None) -> None:
+        super().__init__(text)
+        self.until = until
+
+
+class UnknownInstrument(FeedError):
+    code = "unknown_instrument"
 
 
 class BrokerError(TradingError):

@@ -19,6 +19,7 @@ from app.clock import format_time
 from app.errors import StoreDamaged
 from app.model import (
     Mode,
+    NoticeKind,
     Order,
     OrderAccepted,
     OrderCanceled,
@@ -175,6 +176,15 @@ class StrategyEnabled(Struct, frozen=True, tag=True):
     who: str
 
 
+class FeedNoticed(Struct, frozen=True, tag=True):
+    """The feed said something of its prices that a person may have to know of: see `Notice`."""
+
+    kind: NoticeKind
+    symbols: tuple[str, ...]
+    provider: str
+    text: str
+
+
 class CommandHandled(Struct, frozen=True, tag=True):
     """The audit of an operator's command: who asked for what, from where, and what came of it."""
 
@@ -216,6 +226,7 @@ Body = (
     | StrategyQuarantined
     | StrategyDisabled
     | StrategyEnabled
+    | FeedNoticed
     | CommandHandled
 )
 

@@ -54,10 +54,12 @@ class Loop:
     def market(self, event: MarketEvent, now: datetime) -> None:
         """Take a market event: a simulated venue sees it first, since its orders were there before.
 
-        What it fills on a bar happens at the bar's opening, before the rest of the bar is known.
+        What it fills on a bar happens at the bar's opening, before the rest of the bar is known. On one that it was
+        not shown (built here, or late) it fills nothing; what it reports then is of now.
         """
         if self._observe(event):
-            self._answer(self._drain(), event.time if isinstance(event, Bar) else now)
+            shown = isinstance(event, Bar) and not event.built and not event.late
+            self._answer(self._drain(), event.time if shown else now)
         decision = self._handle(event, now)
         if decision is not NOTHING:
             self.carry_out(decision, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from app.clock import DAY, boundary_after, day_start
+from app.clock import DAY, EPOCH, boundary_after, day_start
 from app.ledger import Body, DayClosed, EquityMarked, ReductionEnded
 from app.portfolio import Portfolio
 
@@ -14,6 +14,15 @@ def last_boundary(now: datetime, interval: timedelta, *, inclusive: bool) -> dat
     """Return the last multiple of `interval` before `now`, or at it if that counts."""
     boundary = boundary_after(now, interval) - interval
     return boundary - interval if boundary == now and not inclusive else boundary
+
+
+def first_boundary(book: Portfolio, now: datetime, interval: timedelta) -> datetime:
+    """Return when to mark next after a start: as if there had been no end, but at once if a day ended meanwhile."""
+    just_before = now - timedelta.resolution
+    settled = max(book.marked_at, book.last_fill_at or EPOCH)  # a fill was written after all marks before it
+    if day_start(just_before) == book.day:
+        settled = max(settled, just_before)
+    return boundary_after(settled, interval)
 
 
 def marked(book: Portfolio, marks: Mapping[str, float]) -> EquityMarked:

@@ -91,7 +91,8 @@ class Quote(Struct, frozen=True, gc=False):
 class Bar(Struct, frozen=True, gc=False):
     """Prices of one interval, usable once closed: from `time` (its opening) to `closes`.
 
-    `built` says that it was put together here from quotes, which the broker has seen one by one already.
+    `built` says that it was put together here from quotes, which the broker has seen one by one already. `late` says
+    that it was fetched after its time, to fill a hole: strategies learn from it, nothing is traded on it.
     """
 
     symbol: str
@@ -104,6 +105,24 @@ class Bar(Struct, frozen=True, gc=False):
     volume: float
     provider: str = ""
     built: bool = False
+    late: bool = False
+
+
+NoticeKind = Literal["failed_over", "returned", "lost", "blocked", "cleared", "hole_filled", "hole_left"]
+
+
+class Notice(Struct, frozen=True):
+    """What the feed says of its prices: a change that a person may have to know of, with the reason and its numbers.
+
+    `blocked` stops entries in `symbols` until `cleared`; `provider` is the one whose prices count from now on, empty
+    where there is none.
+    """
+
+    kind: NoticeKind
+    symbols: tuple[str, ...]
+    provider: str
+    text: str
+    at: datetime
 
 
 MarketEvent = Quote | Bar

@@ -52,6 +52,12 @@ def _lost(body: OrderRejected | OrderCanceled | OrderExpired | OrderUnknown) -> 
     return level, f"order {word}", {"order_id": body.order_id, "reason": body.reason}
 
 
+def _notice(body: ledger.FeedNoticed) -> Told:
+    level = "warning" if body.kind in ("failed_over", "lost", "blocked", "hole_left") else "info"
+    fields = {"symbols": ", ".join(body.symbols), "provider": body.provider, "reason": body.text}
+    return level, f"feed {body.kind.replace('_', ' ')}", fields
+
+
 def _state(event: str, level: str) -> Callable[[Any], Told]:
     def tell(body: Any) -> Told:
         return level, event, {name: getattr(body, name) for name in body.__struct_fields__}
@@ -80,5 +86,6 @@ _TELLERS: dict[type[Body], Callable[[Any], Told]] = {
     ledger.ReductionEnded: _state("reduction ended", "info"),
     ledger.CashMoved: _state("cash moved", "info"),
     ledger.StrategyQuarantined: _state("strategy quarantined", "error"),
+    ledger.FeedNoticed: _notice,
     ledger.CommandHandled: _state("command handled", "info"),
 }

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from app.broker import BrokerReport
-from app.decision import Ask, Message
+from app.decision import Ask, Cancel, Message
+from app.holdings import position_key
 from app.ledger import Body, DifferencesFound, EngineStarted, Reconciled
 from app.model import BrokerEvent, OrderFilled, OrderNotFound, Trade
 from app.portfolio import Portfolio
@@ -47,6 +48,7 @@ def open_books(
     for event in lost:  # only now: whether they are sent depends on whether the books agree
         engine.answer(event)
     _ask_for_the_rest(engine, report, {_order_id(event) for event in missed})
+    _cancel_again(engine)
 
 
 def _brake_a_crash_loop(engine: Opening) -> None:
@@ -71,6 +73,16 @@ def _ask_for_the_rest(engine: Opening, report: BrokerReport, answered: set[str])
         known = open_order.status == "accepted" and order_id in report.orders
         if not known and order_id not in answered:
             engine.send(Ask(order_id))
+
+
+def _cancel_again(engine: Opening) -> None:
+    """Ask once more for the cancels that were decided, but may not have left before a crash."""
+    book = engine.portfolio
+    orders = [open_order.order for open_order in book.orders.values()]
+    closing = {position_key(order.strategy, order.symbol) for order in orders if order.reduces}
+    for order in orders:
+        if not order.reduces and (book.state != "active" or position_key(order.strategy, order.symbol) in closing):
+            engine.send(Cancel(order.id))
 
 
 def _order_id(event: BrokerEvent) -> str:

@@ -12,7 +12,7 @@ from decimal import ROUND_UP, Decimal
 
 from msgspec import Struct
 
-from app.clock import RoundTheClock, Session
+from app.clock import ROUND_THE_CLOCK, Session
 from app.holdings import Position, outstanding, value_of
 from app.limits import Limits
 from app.model import ZERO, Order, decimal
@@ -20,7 +20,11 @@ from app.portfolio import Portfolio
 
 
 class Situation(Struct):
-    """What the rules look at: the account, the market of the order's symbol, and the time."""
+    """What the rules look at: the account, the market of the order's symbol, and the time.
+
+    `priced_at` is when we took in the price, `source_time` when its source says it was made. `doubt` is why the price
+    is not to be trusted, empty if it is.
+    """
 
     portfolio: Portfolio
     limits: Limits
@@ -31,7 +35,8 @@ class Situation(Struct):
     priced_at: datetime | None
     source_time: datetime | None
     reference: float | None
-    session: Session = RoundTheClock()
+    session: Session = ROUND_THE_CLOCK
+    doubt: str = ""
 
 
 class Approved(Struct, frozen=True):
@@ -75,7 +80,12 @@ def trading_state(order: Order, situation: Situation) -> Denied | None:
 
 
 def market_open(order: Order, situation: Situation) -> Denied | None:
-    return None if situation.session.is_open(situation.now) else Denied("market_open", "open", "closed")
+    closed = situation.session.why_closed(situation.now)
+    return Denied("market_open", "open", closed) if closed else None
+
+
+def trusted_price(order: Order, situation: Situation) -> Denied | None:
+    return Denied("trusted_price", "a price without doubt", situation.doubt) if situation.doubt else None
 
 
 def known_price(order: Order, situation: Situation) -> Denied | None:
@@ -96,10 +106,13 @@ def unknown_orders(order: Order, situation: Situation) -> Denied | None:
 
 
 def stale_data(order: Order, situation: Situation) -> Denied | None:
-    limit, priced_at = situation.limits.max_quote_age, situation.priced_at
-    if limit is None or (priced_at is not None and situation.now - priced_at <= limit):
+    limit, times = situation.limits.max_quote_age, (situation.priced_at, situation.source_time)
+    if limit is None:
         return None
-    age = f"{(situation.now - priced_at).total_seconds():.1f} s" if priced_at else "no price yet"
+    oldest = min((at for at in times if at is not None), default=None)  # what came just now may be hours old
+    if oldest is not None and situation.now - oldest <= limit:
+        return None
+    age = f"{(situation.now - oldest).total_seconds():.1f} s" if oldest else "no price yet"
     return Denied("stale_data", f"{limit.total_seconds():g} s", age)
 
 
@@ -161,6 +174,7 @@ def cooldown(order: Order, situation: Situation) -> Denied | None:
 RULES: tuple[tuple[Rule, tuple[str, ...]], ...] = (
     (trading_state, ()),
     (market_open, ()),
+    (trusted_price, ()),
     (known_price, ()),
     (known_equity, ()),
     (free_cash, ()),

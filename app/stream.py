@@ -1,4 +1,4 @@
-"""One ordered stream: market events, operators' commands and timer ticks, one after the other, each with its time.
+"""One ordered stream: market events, notices of the feed, operators' commands and timer ticks, each with its time.
 
 Whatever arrives from several places at once is put in order here; the loop takes one after the other.
 """
@@ -13,14 +13,14 @@ from time import perf_counter
 from msgspec import Struct
 
 from app.clock import Clock
-from app.model import Command, MarketEvent
+from app.model import Command, MarketEvent, Notice
 
 
 class Tick(Struct, frozen=True):
     """Time passed; nothing else happened."""
 
 
-Event = MarketEvent | Command | Tick
+Event = MarketEvent | Notice | Command | Tick
 
 
 class Stream:

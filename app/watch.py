@@ -5,11 +5,13 @@ On the hot path this is one comparison of floats; the exact figures are computed
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
-from app.clock import RoundTheClock, Session
+from app.clock import ROUND_THE_CLOCK, Session
 from app.holdings import Position
 from app.limits import Limits
+from app.model import Notice
 from app.portfolio import Portfolio
 from app.risk import Denied, Situation, daily_loss_floor, drawdown_floor, protect
 
@@ -20,14 +22,16 @@ class Watch:
     """The newest price of each symbol, and the account's distance from its limits.
 
     `marks` are the prices; `seen` has our time and the source's time of each; `closes` the close of each symbol's last
-    bar built from quotes.
+    bar that was no price by itself (built from quotes, or late); `doubts` why a symbol's price is not to be trusted.
+    A symbol that is not in `sessions` trades round the clock.
     """
 
-    def __init__(self, portfolio: Portfolio, limits: Limits, session: Session | None = None) -> None:
+    def __init__(self, portfolio: Portfolio, limits: Limits, sessions: Mapping[str, Session] | None = None) -> None:
         self.marks: dict[str, float] = dict(portfolio.marks)
         self.seen: dict[str, tuple[datetime, datetime]] = {}
         self.closes: dict[str, float] = {}
-        self._book, self._limits, self._session = portfolio, limits, session or RoundTheClock()
+        self.doubts: dict[str, str] = {}
+        self._book, self._limits, self._sessions = portfolio, limits, sessions or {}
         self._best = {key: position.best_mark for key, position in portfolio.positions.items()}
         self._held: dict[str, float] = {}
         self._equity, self._floor = 0.0, NO_FLOOR
@@ -54,6 +58,21 @@ class Watch:
             self.marks[symbol] = price
             self.seen[symbol] = (at, at)
         self._follow(symbol, price, at)
+
+    def learn(self, symbol: str, close: float, at: datetime) -> None:
+        """Take in the close of a bar that came late: what was before `at` is known better now, what is newer stays."""
+        self.closes[symbol] = close
+        if symbol not in self.seen or self.seen[symbol][1] < at:
+            self.warm(symbol, close, at)
+            self.revalue()
+
+    def heed(self, notice: Notice) -> None:
+        """Doubt the prices that the feed says are in doubt, until it says that they no longer are."""
+        for symbol in notice.symbols:
+            if notice.kind == "blocked":
+                self.doubts[symbol] = notice.text or "for no reason given"  # an empty one would be no doubt
+            elif notice.kind == "cleared":
+                self.doubts.pop(symbol, None)
 
     def below_floor(self) -> bool:
         """Say whether the account may have crossed one of its own limits."""
@@ -107,7 +126,8 @@ class Watch:
             priced_at=ours,
             source_time=source,
             reference=self.closes.get(symbol),
-            session=self._session,
+            session=self._sessions.get(symbol, ROUND_THE_CLOCK),
+            doubt=self.doubts.get(symbol, ""),
         )
 
     def _follow(self, symbol: str, price: float, at: datetime) -> None:

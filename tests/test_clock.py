@@ -1,4 +1,4 @@
-"""Times are aware UTC, the wall clock is one of two, and sessions follow daylight saving."""
+"""Times are aware UTC, the wall clock is one of two, and a market round the clock is never closed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ from app.clock import (
     LiveClock,
     ReplayClock,
     RoundTheClock,
-    WeekdaySession,
     boundary_after,
     day_start,
     format_time,
     parse_time,
 )
 
-NEW_YORK = WeekdaySession(time(9, 30), time(16), "America/New_York")
 TIMES = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 INTERVALS = st.sampled_from([timedelta(seconds=1), timedelta(minutes=1), timedelta(minutes=15), timedelta(days=1)])
 
@@ -40,27 +38,17 @@ def test_the_replay_clock_stands_where_it_was_put() -> None:
     assert clock.now() == clock.now() == EPOCH + timedelta(days=1)
 
 
-@pytest.mark.parametrize(
-    ("at", "is_open"),
-    [
-        ("2026-01-05T14:29:59Z", False),  # a Monday in winter: New York is five hours behind
-        ("2026-01-05T14:30:00Z", True),
-        ("2026-01-05T20:59:59Z", True),
-        ("2026-01-05T21:00:00Z", False),
-        ("2026-07-06T13:29:59Z", False),  # a Monday in summer: four hours
-        ("2026-07-06T13:30:00Z", True),
-        ("2026-07-06T20:00:00Z", False),
-        ("2026-01-03T15:00:00Z", False),  # Saturday
-        ("2026-01-04T15:00:00Z", False),  # Sunday
-    ],
-)
-def test_a_weekday_session_opens_and_closes_by_local_time(at: str, is_open: bool) -> None:
-    assert NEW_YORK.is_open(parse_time(at)) is is_open
-
-
 @given(TIMES)
 def test_a_market_round_the_clock_is_never_closed(at: datetime) -> None:
-    assert RoundTheClock().is_open(at)
+    always = RoundTheClock()
+    assert always.is_open(at)
+    assert always.opens(at) == at
+    assert always.why_closed(at) == ""
+
+
+@given(TIMES, TIMES)
+def test_round_the_clock_all_time_counts_but_none_that_runs_backwards(since: datetime, until: datetime) -> None:
+    assert RoundTheClock().elapsed(since, until) == max(until - since, timedelta(0))
 
 
 @given(TIMES)

@@ -100,6 +100,7 @@ BODIES: Sequence[Body] = (
     ledger.StrategyQuarantined("trend", "ZeroDivisionError on ACME: division by zero"),
     ledger.StrategyDisabled("trend", "ann", "tired of it"),
     ledger.StrategyEnabled("trend", "ann"),
+    ledger.FeedNoticed("failed_over", ("ACME", "BTC/USD"), "twelvedata", "finnhub said nothing for 31 s"),
     ledger.CommandHandled(9, "halt", "ann", "127.0.0.1", "smoke", "done", "trading is halted", "active", "halted"),
 )
 EXAMPLES = {type(body): body for body in BODIES}

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
+from msgspec.structs import replace
 from support.house import START, Puppet, desk, venue
 
 from app.broker.simulated import SimulatedBroker
 from app.decision import Rules
 from app.engine import Engine
-from app.ledger import Entry
+from app.ledger import Entry, FeedNoticed
 from app.loop import Loop
-from app.model import ENTER, Bar, Quote
+from app.model import ENTER, Bar, Notice, Quote
 from app.portfolio import Portfolio, fold
 from app.stream import Tick
 
@@ -92,3 +94,22 @@ def test_a_receipt_that_a_crash_took_is_asked_for_and_the_order_filled_once() ->
     filled = [kind for batch in batches.kinds for kind in batch if kind == "OrderFilled"]
     assert filled == ["OrderFilled"]
     assert broker.report().positions == account.holdings()
+
+
+def test_a_notice_of_the_feed_is_written_at_once() -> None:
+    loop, batches, _ = opened()
+    loop.step(Notice("lost", ("ACME",), "", "nothing for 31 s", START + SECOND), START + SECOND)
+    assert batches.kinds == [["FeedNoticed"]]
+    assert batches.entries[-1] == Entry(4, START + SECOND, 0, FeedNoticed("lost", ("ACME",), "", "nothing for 31 s"))
+
+
+@pytest.mark.parametrize("kind", ["built", "late"])
+def test_what_the_venue_reports_beside_a_bar_it_was_not_shown_is_of_now_and_not_of_the_bars_opening(kind: str) -> None:
+    loop, batches, broker = opened()
+    decide(loop)
+    broker.cancel("paper-1-4")
+    now = START + 120 * SECOND
+    bar = Bar("ACME", now - 60 * SECOND, now, 100.0, 100.0, 100.0, 100.0, 1000.0)
+    loop.step(replace(bar, **{kind: True}), now)
+    times = {type(entry.body).__name__: entry.at for entry in batches.entries}
+    assert times["OrderCanceled"] == now

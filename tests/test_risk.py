@@ -51,10 +51,19 @@ ALL_LIMITS = Limits(
 
 
 class Closed:
-    """A market that is not open."""
+    """A market that never opens."""
 
     def is_open(self, at: datetime) -> bool:
         return False
+
+    def opens(self, at: datetime) -> datetime:
+        return datetime.max.replace(tzinfo=UTC)
+
+    def elapsed(self, since: datetime, until: datetime) -> timedelta:
+        return timedelta()
+
+    def why_closed(self, at: datetime) -> str:
+        return "closed for ever"
 
 
 def account(*bodies: Body, capital: int = 10000) -> Portfolio:
@@ -123,7 +132,14 @@ CASES: list[tuple[str, Limits, tuple[Order, Situation], tuple[Order, Situation],
         Limits(),
         (order(), situation()),
         (order(), situation(session=Closed())),
-        Denied("market_open", "open", "closed"),
+        Denied("market_open", "open", "closed for ever"),
+    ),
+    (
+        "trusted_price",
+        Limits(),
+        (order(), situation(doubt="")),
+        (order(), situation(doubt="two providers are 3 % apart")),
+        Denied("trusted_price", "a price without doubt", "two providers are 3 % apart"),
     ),
     (
         "known_price",
@@ -261,7 +277,7 @@ def test_nothing_is_entered_in_any_state_but_active(body: Body, state: str) -> N
         ({"price": 0.0}, "known_price"),
         ({"price": float("nan")}, "known_price"),
         ({"equity": ZERO}, "known_equity"),
-        ({"priced_at": None}, "stale_data"),
+        ({"priced_at": None, "source_time": None}, "stale_data"),
     ],
 )
 def test_what_is_not_known_denies(unknown: dict[str, Any], rule: str) -> None:
@@ -272,7 +288,27 @@ def test_what_is_not_known_denies(unknown: dict[str, Any], rule: str) -> None:
 
 def test_a_price_never_seen_is_called_no_price_yet() -> None:
     limits = Limits(max_quote_age=SECOND)
-    assert verdict(order(), situation(limits=limits, priced_at=None)) == Denied("stale_data", "1 s", "no price yet")
+    never = situation(limits=limits, priced_at=None, source_time=None)
+    assert verdict(order(), never) == Denied("stale_data", "1 s", "no price yet")
+
+
+@pytest.mark.parametrize(
+    ("priced_at", "source_time", "age"),
+    [
+        (NOW, NOW - 10 * SECOND, None),
+        (NOW, NOW - 11 * SECOND, "11.0 s"),  # asked for just now, traded a while ago
+        (NOW, NOW - timedelta(hours=17), "61200.0 s"),
+        (NOW - 11 * SECOND, NOW, "11.0 s"),
+        (NOW - 12 * SECOND, NOW - 13 * SECOND, "13.0 s"),
+        (NOW - 11 * SECOND, NOW + MINUTE, "11.0 s"),  # a source whose clock is ahead makes nothing younger
+        (NOW, NOW + MINUTE, None),
+    ],
+)
+def test_a_price_is_as_old_as_the_older_of_its_two_times(
+    priced_at: datetime, source_time: datetime, age: str | None
+) -> None:
+    at = situation(limits=Limits(max_quote_age=10 * SECOND), priced_at=priced_at, source_time=source_time)
+    assert verdict(order(), at) == (APPROVED if age is None else Denied("stale_data", "10 s", age))
 
 
 def test_open_buys_count_towards_position_and_exposure_as_if_they_were_filled() -> None:
@@ -303,7 +339,15 @@ def test_another_strategy_does_not_cool_down() -> None:
 
 def test_only_the_rules_that_have_a_limit_are_asked_and_the_safest_first() -> None:
     plain = [rule.__name__ for rule in rules_for(Limits())]
-    assert plain == ["trading_state", "market_open", "known_price", "known_equity", "free_cash", "unknown_orders"]
+    assert plain == [
+        "trading_state",
+        "market_open",
+        "trusted_price",
+        "known_price",
+        "known_equity",
+        "free_cash",
+        "unknown_orders",
+    ]
     assert [rule.__name__ for rule in rules_for(Limits(max_position=Decimal(1)))] == [*plain, "max_position"]
     assert rules_for(ALL_LIMITS) == tuple(rule for rule, _ in RULES)
     assert rules_for(Limits(stop_loss=Decimal("0.1"), daily_loss=Decimal("0.1"))) == rules_for(Limits())
@@ -335,7 +379,7 @@ def test_an_exit_is_never_denied_whatever_the_situation(
         *bodies, limits=ALL_LIMITS, price=price, reference=price, priced_at=at, source_time=at, equity=equity, marks={}
     )
     exit_order = replace(order(None), side="sell", quantity=quantity, reduces=True)
-    assert verdict(exit_order, replace(bad, session=Closed())) is APPROVED
+    assert verdict(exit_order, replace(bad, session=Closed(), doubt="everything")) is APPROVED
 
 
 # -- limits of the whole account -----------------------------------------------------------------------------------

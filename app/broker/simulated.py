@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from app.broker import BrokerReport
 from app.broker.matching import IMMEDIATE, Costs, WorkingOrder, malformed, match, view
-from app.clock import DAY, RoundTheClock, Session, day_start
+from app.clock import DAY, ROUND_THE_CLOCK, Session, day_start
 from app.model import (
     MONEY,
     ZERO,
@@ -45,8 +45,9 @@ __all__ = ["Costs", "SimulatedBroker", "WorkingOrder"]
 class SimulatedBroker:
     """The Broker of backtests and of paper trading.
 
-    Quotes older than `max_quote_age` when they were received fill nothing, nor does any event outside the `session`
-    (judged by a bar's opening, a quote's receipt). Both also leave stops and trailing stops as they are.
+    Quotes older than `max_quote_age` when they were received fill nothing, nor does any event outside its symbol's
+    session (judged by a bar's opening, a quote's receipt). Both also leave stops and trailing stops as they are. A
+    symbol that is not in `sessions` trades round the clock.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class SimulatedBroker:
         positions: Mapping[str, Decimal] | None = None,
         orders: Iterable[WorkingOrder] = (),
         costs: Costs | None = None,
-        session: Session | None = None,
+        sessions: Mapping[str, Session] | None = None,
         max_quote_age: timedelta | None = None,
         shorting: bool = False,
     ) -> None:
@@ -65,7 +66,7 @@ class SimulatedBroker:
         self._cash = cash
         self._positions = {name: quantity for name, quantity in (positions or {}).items() if quantity}
         self._costs = costs or Costs()
-        self._session = session or RoundTheClock()
+        self._sessions = sessions or {}
         self._max_quote_age = max_quote_age
         self._shorting = shorting
         self._queue: list[BrokerEvent] = []
@@ -108,16 +109,17 @@ class SimulatedBroker:
         self._cash += amount
 
     def observe(self, event: MarketEvent) -> bool:
-        """Match the open orders of the event's symbol. A bar built here was seen as quotes already."""
+        """Match the open orders of the event's symbol. A bar built here was seen as quotes, a late one is history."""
         orders = self._open.get(event.symbol)
         if not orders:
             return bool(self._queue)
+        session = self._sessions.get(event.symbol, ROUND_THE_CLOCK)
         if isinstance(event, Bar):
-            if not event.built:
-                self._match(orders, event, event.time, self._session.is_open(event.time))
+            if not event.built and not event.late:
+                self._match(orders, event, event.time, session.is_open(event.time))
         else:
             fresh = self._max_quote_age is None or event.received - event.time <= self._max_quote_age
-            self._match(orders, event, event.received, fresh and self._session.is_open(event.received))
+            self._match(orders, event, event.received, fresh and session.is_open(event.received))
         return bool(self._queue)
 
     def drain(self) -> list[BrokerEvent]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +10,6 @@ import pytest
 
 from app.broker import Broker, BrokerReport
 from app.broker.simulated import Costs, SimulatedBroker
-from app.clock import WeekdaySession
 from app.model import (
     Bar,
     BrokerEvent,
@@ -24,6 +23,7 @@ from app.model import (
     Quote,
     Symbol,
 )
+from app.sessions import US_STOCKS
 
 ACME = Symbol("ACME", "stock", Decimal("0.01"), Decimal("0.0001"))
 COIN = Symbol("COIN/USD", "crypto", Decimal("0.00000001"), Decimal("0.00000001"))
@@ -234,13 +234,26 @@ def test_a_trailing_stop_starts_from_the_price_seen_at_the_decision() -> None:
 
 
 def test_nothing_fills_or_wakes_while_the_session_is_closed() -> None:
-    session = WeekdaySession(time(9, 30), time(16), "America/New_York")
-    broker = accepted(venue(session=session), order(type="stop", stop="100"))
+    broker = accepted(venue(sessions={"ACME": US_STOCKS}), order(type="stop", stop="100"))
     closed = int(timedelta(hours=8) / MINUTE)  # 18:00 in New York
     assert after(broker, bar(105, 106, 104, 105, closed), quote(105.0, minute=closed + 1)) == []
     assert broker.working()[0].triggered is False
     opened = int(timedelta(hours=23, minutes=30) / MINUTE)  # 09:30 on Tuesday
     assert prices(after(broker, quote(101.0, minute=opened))) == [Decimal("101.0")]
+
+
+def test_each_symbol_has_its_own_session_and_one_without_trades_round_the_clock() -> None:
+    broker = venue(sessions={"ACME": US_STOCKS})
+    accepted(broker, order(), order(id="b", symbol="COIN/USD"))
+    weekend = MONDAY + timedelta(days=5)
+    at_weekend = [Quote(name, weekend, 100.0, 100.0, 100.0, None, "test", weekend) for name in ("ACME", "COIN/USD")]
+    assert [fill.symbol for fill in fills(after(broker, *at_weekend))] == ["COIN/USD"]
+
+
+def test_nothing_fills_on_a_bar_that_came_late() -> None:
+    broker = accepted(venue(), order())
+    assert after(broker, bar(100, 101, 99, 100, late=True)) == []
+    assert prices(after(broker, bar(105, 106, 104, 105, minute=2))) == [Decimal(105)]
 
 
 def test_a_stale_quote_fills_nothing_and_moves_no_trailing_stop() -> None:

@@ -11,20 +11,21 @@ Everything in it is the real thing but the strategy, which asks for whatever the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
 from app.broker import Broker
 from app.broker.simulated import Costs, SimulatedBroker
+from app.clock import Session
 from app.decision import Message, Rules
 from app.desk import Desk
 from app.engine import Engine
 from app.ledger import CommandHandled, Entry
 from app.limits import Limits
 from app.loop import Loop
-from app.model import Bar, Command, Quote, Signal, Symbol
+from app.model import Bar, Command, Notice, NoticeKind, Quote, Signal, Symbol
 from app.portfolio import fold
 from app.stream import Event, Tick
 
@@ -74,6 +75,7 @@ class House:
         entries: Sequence[Entry] = (),
         broker: Broker | None = None,
         at: datetime = START,
+        sessions: Mapping[str, Session] | None = None,
     ) -> None:
         self.entries = list(entries)
         self.sent: list[Message] = []
@@ -82,7 +84,7 @@ class House:
         self.rules = Rules("paper-1", "paper", Decimal(10000), Decimal(allocation), limits or Limits())
         self.account = fold(self.entries)
         seats = [one if isinstance(one, Desk) else desk(one) for one in desks]
-        self.engine = Engine(self.account, seats, self.rules)
+        self.engine = Engine(self.account, seats, self.rules, sessions)
         self.loop = Loop(self.engine, self, self.venue)
         decision = self.engine.start(at, self.venue.report(), epoch=self.account.epoch + 1, version="test")
         self.sent += decision.messages
@@ -102,6 +104,18 @@ class House:
         for price in prices:
             opened, self.at = self.at, self.at + MINUTE
             self._step(Bar(symbol, opened, self.at, price, price, price, price, 1000.0), self.at)
+
+    def late(self, *prices: float, symbol: str = "ACME") -> None:
+        """Let the bars of the last minutes, one for each price, come only now."""
+        opens = [self.at - number * MINUTE for number in range(len(prices), 0, -1)]
+        for opened, price in zip(opens, prices, strict=True):
+            bar = Bar(symbol, opened, opened + MINUTE, price, price, price, price, 1000.0, "test", late=True)
+            self._step(bar, self.at)
+
+    def notice(self, kind: NoticeKind, *symbols: str, text: str = "", provider: str = "test") -> None:
+        """Let the feed say something of its prices."""
+        self.at += SECOND
+        self._step(Notice(kind, symbols, provider, text, self.at), self.at)
 
     def quotes(self, *prices: float, symbol: str = "ACME", every: timedelta = SECOND) -> None:
         for price in prices:
