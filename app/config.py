@@ -1,8 +1,8 @@
 """All settings, frozen, in one place: from the environment, a `.env` file, and systemd credentials.
 
 The environment wins over `.env`, a credential over both. A key in `.env` that is not known here refuses to start, and
-so does a `RISK_…` of the environment, since a misspelt limit is no limit. The comment beside each field is its
-documentation; `.env.example` lists them all.
+so does a `RISK_…` or `FEED_…` of the environment, since a misspelt limit is no limit. The comment beside each field is
+its documentation; `.env.example` lists them all.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from app.secret import Secret
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd: one file per secret
 REDIS_URLS = ("redis://", "rediss://", "unix://")
 OTHERS = ("OPS_",)  # prefixes of settings that belong to other parts of the appliance
-OWNED = "RISK_"  # prefix that is ours wherever it is found
+OWNED = ("RISK_", "FEED_")  # prefixes that are ours wherever they are found
 SIMULATED_BAR, LIVE_BAR = timedelta(seconds=15), timedelta(minutes=1)
 
 
@@ -53,6 +53,22 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_url: str = ""
     httpx_pool_connections: int = 20
     httpx_pool_maxsize: int = 50
+
+    feed_providers: str = "finnhub,twelvedata"  # in order: the first with a key is the primary, the next its backup
+    feed_routes: str = ""  # other orders for single symbols: EUR/USD=twelvedata:finnhub,…
+    finnhub_limits: str = "30/second,60/minute"
+    finnhub_stream_symbols: int = 50  # what its socket may carry; 0: no socket
+    twelvedata_limits: str = "8/minute,800/day"
+    twelvedata_stream_symbols: int = 8
+    quota_dir: str = ""  # where the credits of keys are counted; empty: DATA_DIR. Accounts with the same keys share it
+    feed_silence: float = 10.0  # seconds without a word from a socket until the provider is asked
+    feed_lost: float = 30.0  # seconds without any word until another provider takes over
+    feed_return: float = 60.0  # seconds that a better provider has to be well before it is used again
+    feed_poll: float = 15.0  # seconds between two questions for the same price
+    feed_spike: float | None = 0.05  # fraction of the price: a tick further away has to be confirmed
+    feed_divergence: float | None = 0.02  # fraction: two providers' prices further apart block entries
+    feed_tape: str = ""  # directory to write down everything that providers send; empty: none
+    feed_tape_mb: int = 500  # the most that the tape may take, in MiB; the oldest of it goes first
 
     data_dir: str = "data"
     ledger_expected: bool = False  # true: never begin a new account, a missing ledger is an error
@@ -106,13 +122,18 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def simulated(self) -> bool:
-        keyed = bool(self.finnhub_api_key or self.twelvedata_api_key)
-        return self.market_data == "simulated" or (not self.market_data and not keyed)
+        return self.market_data == "simulated" or (not self.market_data and not self.keys)
 
     @property
     def bar_interval(self) -> timedelta:
         chosen = timedelta(seconds=self.bar_seconds)
         return chosen or (SIMULATED_BAR if self.simulated else LIVE_BAR)
+
+    @property
+    def keys(self) -> dict[str, Secret]:
+        """The providers' keys that are set, by the provider's name."""
+        known = {"finnhub": self.finnhub_api_key, "twelvedata": self.twelvedata_api_key}
+        return {name: key for name, key in known.items() if key}
 
     @property
     def limits(self) -> Limits:
@@ -161,6 +182,15 @@ RANGES: dict[str, tuple[float | Decimal, float | Decimal]] = {
     "api_port": (1, 65_535),
     "api_workers": (1, 64),
     "bar_seconds": (0, 86_400),
+    "finnhub_stream_symbols": (0, 100_000),
+    "twelvedata_stream_symbols": (0, 100_000),
+    "feed_silence": (1, 3600),
+    "feed_lost": (1, 3600),
+    "feed_return": (0, 86_400),
+    "feed_poll": (1, 3600),
+    "feed_spike": SHARE,
+    "feed_divergence": SHARE,
+    "feed_tape_mb": (1, 10_000_000),
     "warmup_bars": (1, 100_000),
     "simulation_tick_ms": (1, 3_600_000),
     "mark_seconds": (1, 86_400),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +19,8 @@ from msgspec import Struct
 from app import __version__, lease
 from app.broker.simulated import Costs, SimulatedBroker, WorkingOrder
 from app.cache import Cache
-from app.clock import Clock, LiveClock, ReplayClock
+from app.clock import Clock
+from app.clock import Session as Hours
 from app.config import Settings, StrategyPlan, public_settings, strategy_plans
 from app.control import HALT_FILE
 from app.decision import Rules
@@ -28,13 +29,13 @@ from app.engine import Engine
 from app.errors import ConfigurationError, InputError, StoreForeign, StoreMissing, TradingError
 from app.feed import Feed
 from app.feed.bars import BarBuilder
-from app.feed.replay import Replay, ReplayFeed, merge, read_bars
-from app.feed.simulated import SimulatedFeed
+from app.feed.replay import Replay
 from app.guard import TooSlow, bounded
 from app.ledger import Entry
 from app.log import get_logger
 from app.loop import Loop
-from app.model import MONEY, Bar, Command, MarketEvent, Mode, Quote, Signal, Symbol, parse_symbol
+from app.market import market_of
+from app.model import Bar, Command, MarketEvent, Mode, Quote, Signal, Symbol
 from app.narrate import narrate
 from app.notify import Notifier
 from app.portfolio import Portfolio
@@ -55,7 +56,7 @@ LATE_BAR = timedelta(seconds=2)  # how long a bar waits for the quote that would
 
 
 class Session(Struct):
-    """All parts of one running engine, joined."""
+    """All parts of one running engine, joined. `builder` makes bars of the quotes of a feed that does not."""
 
     settings: Settings
     directory: Path
@@ -64,7 +65,7 @@ class Session(Struct):
     store: Store
     loop: Loop
     telemetry: Telemetry
-    builder: BarBuilder
+    builder: BarBuilder | None
     recorder: Recorder | None
     ended: bool = False
 
@@ -102,17 +103,20 @@ def assemble(settings: Settings, directory: Path, replay: Replay | None = None) 
             f"{directory} holds a {account.mode} account, this is a {mode} run; use another DATA_DIR"
         )
     epoch = store.take_over()
-    clock, feed, symbols = market(settings, account, replay)
+    traded = market_of(settings, account, replay)
+    clock, feed, symbols = traded.clock, traded.feed, traded.symbols
     shown, head = public_settings(settings), store.hash_at(account.seq)
-    recorder = recorder_for(settings, Began(name, mode, epoch, __version__, head, shown, symbols, account))
-    engine = Engine(account, desks(settings, symbols, recorder), rules(settings, name, mode))
-    builder = BarBuilder(settings.bar_interval)
+    recorder = recorder_for(
+        settings, Began(name, mode, epoch, __version__, head, shown, symbols, account, bool(traded.sessions))
+    )
+    engine = Engine(account, desks(settings, symbols, recorder), rules(settings, name, mode), traded.sessions)
+    builder = None if feed.builds else BarBuilder(settings.bar_interval)
     for event in feed.history(account.cause):
         for market_event in with_bars(builder, event):
             if recorder:
                 recorder.warmed(market_event)
             engine.warm(market_event)
-    broker, telemetry = paper_broker(settings, account, symbols), Telemetry()
+    broker, telemetry = paper_broker(settings, account, symbols, traded.sessions), Telemetry()
     written = Written(store, engine, telemetry, settings.snapshot_every)
     loop = Loop(engine, TimedLedger(store, telemetry), broker, written)
     now = clock.now()
@@ -160,30 +164,6 @@ def rules(settings: Settings, account: str, mode: Mode) -> Rules:
     )
 
 
-def market(settings: Settings, account: Portfolio, replay: Replay | None) -> tuple[Clock, Feed, list[Symbol]]:
-    """Return the clock, the feed and the symbols; what the account still holds stays among them."""
-    if replay is not None:
-        bars = merge(*(read_bars(file) for file in replay.files))
-        clock = ReplayClock()
-        names = sorted({bar.symbol for bar in bars} | account.holdings().keys())
-        return clock, ReplayFeed(bars, clock, replay.speed), [Symbol(name, "crypto", MONEY, MONEY) for name in names]
-    if not settings.simulated:
-        raise ConfigurationError("MARKET_DATA=live: no provider is part of this release; set MARKET_DATA=simulated")
-    symbols = settings.symbols
-    known = {symbol.name for symbol in symbols}
-    symbols += [parse_symbol(name) for name in account.holdings() if name not in known]
-    wall = LiveClock()
-    feed = SimulatedFeed(
-        symbols,
-        seed=settings.simulation_seed,
-        clock=wall,
-        interval=settings.bar_interval,
-        tick=timedelta(milliseconds=settings.simulation_tick_ms),
-        warmup_bars=settings.warmup_bars,
-    )
-    return wall, feed, symbols
-
-
 def desks(settings: Settings, symbols: Sequence[Symbol], recorder: Recorder | None = None) -> list[Desk]:
     """Return one desk for each strategy on each symbol. Raise ConfigurationError for a strategy that is none."""
     plans = strategy_plans(settings.strategies)
@@ -216,7 +196,9 @@ def thinker(plan: StrategyPlan) -> Strategy:
         raise ConfigurationError(f"STRATEGIES: {fault}") from fault
 
 
-def paper_broker(settings: Settings, account: Portfolio, symbols: Sequence[Symbol]) -> SimulatedBroker:
+def paper_broker(
+    settings: Settings, account: Portfolio, symbols: Sequence[Symbol], sessions: Mapping[str, Hours] | None = None
+) -> SimulatedBroker:
     """Return a simulated venue that stands where the ledger says it stood."""
     working = [
         WorkingOrder(o.order, filled=o.filled, spent=o.spent, fills=len(o.fills), filled_at=o.filled_at)
@@ -229,13 +211,14 @@ def paper_broker(settings: Settings, account: Portfolio, symbols: Sequence[Symbo
         positions=account.holdings(),
         orders=working,
         costs=Costs(fee=settings.paper_fee, slippage=settings.paper_slippage, spread=settings.paper_spread),
+        sessions=sessions,
         max_quote_age=settings.limits.max_quote_age,
     )
 
 
-def with_bars(builder: BarBuilder, event: MarketEvent) -> Iterator[MarketEvent]:
+def with_bars(builder: BarBuilder | None, event: MarketEvent) -> Iterator[MarketEvent]:
     """Yield the bars that a quote closes, then the quote; a bar stands for itself."""
-    if isinstance(event, Quote):
+    if builder is not None and isinstance(event, Quote):
         yield from builder.add(event)
     yield event
 
@@ -358,9 +341,12 @@ async def _close_when(told: asyncio.Event, stream: Stream) -> None:
 
 async def _pump(session: Session, stream: Stream) -> None:
     """Carry the market to the line, never further ahead of the loop than LINE_LENGTH."""
+    builder = session.builder
     async for event in session.feed.stream():
-        for market_event in with_bars(session.builder, event):
-            stream.put(market_event)
+        if builder is not None and isinstance(event, Quote):
+            for bar in builder.add(event):
+                stream.put(bar)
+        stream.put(event)
         await stream.room(LINE_LENGTH)
     session.ended = True
     stream.close()
@@ -401,6 +387,7 @@ async def _pass_time(session: Session, stream: Stream) -> None:
     """Let time pass where the market is quiet: close bars that no quote closes, and tick."""
     while True:
         await asyncio.sleep(TICK_SECONDS)
-        for bar in session.builder.close_until(session.clock.now() - LATE_BAR):
-            stream.put(bar)
+        if session.builder is not None:
+            for bar in session.builder.close_until(session.clock.now() - LATE_BAR):
+                stream.put(bar)
         stream.put(Tick())

@@ -41,7 +41,8 @@ class Publisher:
             )
         elif isinstance(event, Bar):
             self._bars.append(event)
-            if not event.built:
+            newest = self._quotes.get(event.symbol)
+            if not event.built and (not event.late or newest is None or newest.time < event.closes):
                 self._quotes[event.symbol] = _closing_quote(event)
 
     async def run(self) -> None:
@@ -71,6 +72,7 @@ class Publisher:
             headroom=used,
             providers=self._feed.status(),
             metrics=self._telemetry.text(engine, used),
+            symbols=self._feed.symbols(),
         )
 
     async def close(self) -> None:

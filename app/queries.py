@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import msgspec
 from app import __version__, schemas, snapshot
 from app.config import Settings, StrategyPlan, strategy_plans
 from app.errors import ConfigurationError, InputError, NotRunning
+from app.feed import ProviderStatus
 from app.holdings import Position, Reason, value_of
 from app.model import ZERO, Bar
 from app.performance import Period, Point, performance, period_window
@@ -51,10 +52,27 @@ def broken(view: View) -> list[str]:
     still = standstill(view)
     if still:
         return [still]
-    feed = feed_age(view)
-    if view.snapshot and (feed is None or feed > FEED_LATE):
-        return ["no price has been seen yet" if feed is None else f"the newest price is {feed:.0f} s old"]
-    return []
+    starved = unfed(view)
+    return [starved] if starved else []
+
+
+def unfed(view: View) -> str | None:
+    """Say why no price can be relied on, None if one can or while nobody shows any.
+
+    A feed that judges its symbols one by one is judged by those whose market is open: a week-end makes none stale.
+    """
+    if view.snapshot is None:
+        return None
+    feed, fed = feed_age(view), view.snapshot.symbols
+    if not view.snapshot.marks:
+        return "no price has been seen yet"
+    if not fed:
+        age = (view.wall() - view.snapshot.started_at).total_seconds() if feed is None else feed
+        return f"the newest price is {age:.0f} s old" if age > FEED_LATE else None
+    traded = [one for one in fed if one.state != "closed"]
+    if traded and all(one.state != "live" for one in traded):
+        return f"no provider gives a price of {_list(one.symbol for one in traded)}"
+    return None
 
 
 def standstill(view: View) -> str | None:
@@ -76,10 +94,28 @@ def weakened(view: View) -> list[str]:
     for name, why in view.book.left_out.items():
         if why.rule == "quarantine":
             reasons.append(f"strategy {name} is in quarantine: {why.text}")
+    reasons += fed_badly(view)
     unknown = [one.order.id for one in view.book.orders.values() if one.status == "unknown"]
     if unknown:
         reasons.append(f"the broker did not say what became of {', '.join(unknown)}")
     return reasons
+
+
+def fed_badly(view: View) -> list[str]:
+    """Return what is wrong with the prices of some symbols although others are well fed."""
+    fed = view.snapshot.symbols if view.snapshot else []
+    told = [f"the price of {one.symbol} is in doubt: {one.doubt}" for one in fed if one.doubt]
+    if stale := [one.symbol for one in fed if one.state == "stale"]:
+        told.append(f"nobody gives a price of {_list(stale)}")
+    for provider in sorted({one.provider for one in fed if one.provider != one.primary}):
+        theirs = [one for one in fed if one.provider == provider != one.primary]
+        told.append(f"prices of {_list(one.symbol for one in theirs)} come from {provider}, not {theirs[0].primary}")
+    return told
+
+
+def _list(names: Iterable[str], most: int = 8) -> str:
+    every = list(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 
 def said(why: Reason) -> str:
@@ -105,13 +141,12 @@ def feed_age(view: View) -> float | None:
 def status(view: View, settings: Settings) -> schemas.StatusAnswer:
     book, age, shown = view.book, view.loop_age(), view.snapshot
     running = is_running(view)
-    feed = feed_age(view)
     left_out = sum(plan.name in book.left_out for plan in strategy_plans(settings.strategies))
     began = shown.started_at if shown else None if book.mode == "replay" else book.started_at
     return schemas.StatusAnswer(
         trading_active=running and book.state == "active",
         strategies_running=len(strategy_plans(settings.strategies)) - left_out if running else 0,
-        market_data_connected=running and feed is not None and feed <= FEED_LATE,
+        market_data_connected=running and shown is not None and unfed(view) is None,
         redis_connected=view.cache.connected,
         last_trade=book.last_trade_at,
         system_uptime=uptime(view.wall() - began) if running and began else None,
@@ -287,6 +322,7 @@ def quotes(view: View) -> list[schemas.QuoteAnswer]:
         schemas.QuoteAnswer(
             one.symbol, one.price, one.bid, one.ask, one.time, one.received, one.provider,
             max((now - one.received).total_seconds(), 0.0),
+            (now - one.time).total_seconds(),
         )
         for one in engine(view).quotes
     ]  # fmt: skip
@@ -294,11 +330,14 @@ def quotes(view: View) -> list[schemas.QuoteAnswer]:
 
 async def bars(view: View, symbol: str, limit: int) -> list[schemas.BarAnswer]:
     """Return the newest closed bars of a symbol, oldest first. Raise InputError for a symbol that is not traded."""
-    known = {quote.symbol for quote in engine(view).quotes}
+    shown = engine(view)
+    known = {quote.symbol for quote in shown.quotes} | {one.symbol for one in shown.symbols}
     if symbol not in known:
         raise InputError(f"{symbol!r} is not traded here; there are {', '.join(sorted(known))}")
     found = (msgspec.json.decode(data, type=Bar) for data in await view.cache.list(snapshot.bars_name(symbol), limit))
-    return [schemas.BarAnswer(b.symbol, b.time, b.open, b.high, b.low, b.close, b.volume) for b in found]
+    return [
+        schemas.BarAnswer(b.symbol, b.time, b.open, b.high, b.low, b.close, b.volume, b.provider, b.late) for b in found
+    ]
 
 
 def providers(view: View) -> list[schemas.ProviderAnswer]:
@@ -313,13 +352,36 @@ def providers(view: View) -> list[schemas.ProviderAnswer]:
             last_message_age_seconds=(now - one.last_message).total_seconds() if one.last_message else None,
             latency_ms=one.latency_ms,
             messages=one.messages,
-            rate_limit=schemas.RateLimit(),
-            entitlements={},
-            failovers=0,
+            rate_limit=_rate_limit(one),
+            entitlements=one.entitlements,
+            failovers=one.failovers,
             errors=one.errors,
             detail=one.detail,
+            clock_offset_ms=one.clock_offset_ms,
         )
         for one in engine(view).providers
+    ]
+
+
+def _rate_limit(one: ProviderStatus) -> schemas.RateLimit:
+    limit = one.rate_limit
+    return schemas.RateLimit(limit.used, limit.left, limit.reset) if limit else schemas.RateLimit()
+
+
+def symbols(view: View) -> list[schemas.SymbolAnswer]:
+    """Return how well each symbol is fed; none where the feed does not judge its symbols one by one."""
+    return [
+        schemas.SymbolAnswer(
+            symbol=one.symbol,
+            state=one.state,
+            provider=one.provider,
+            primary=one.primary,
+            age_seconds=one.age,
+            closed=one.closed or None,
+            doubt=one.doubt or None,
+            hole=one.hole or None,
+        )
+        for one in engine(view).symbols
     ]
 
 

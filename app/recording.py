@@ -18,13 +18,16 @@ from msgspec import Struct
 
 from app.errors import ConfigurationError, InputError
 from app.log import get_logger
-from app.model import Bar, Command, MarketEvent, Mode, Quote, Symbol
+from app.model import Bar, Command, MarketEvent, Mode, Notice, Quote, Symbol
 from app.portfolio import Portfolio
 from app.stream import Event, Tick
 
 
 class Began(Struct, frozen=True, tag=True):
-    """What a session began with; `hash` is that of the ledger's last entry before it, `portfolio` their fold."""
+    """What a session began with; `hash` is that of the ledger's last entry before it, `portfolio` their fold.
+
+    `exchange_hours` says that symbols trade by the sessions of their exchanges, and not round the clock.
+    """
 
     account: str
     mode: Mode
@@ -34,6 +37,7 @@ class Began(Struct, frozen=True, tag=True):
     settings: dict[str, str]
     symbols: list[Symbol]
     portfolio: Portfolio
+    exchange_hours: bool = False
 
 
 class Warmed(Struct, frozen=True, tag=True, omit_defaults=True):
@@ -57,16 +61,17 @@ class Opened(Struct, frozen=True, tag=True):
 
 
 class Taken(Struct, frozen=True, tag=True, omit_defaults=True):
-    """An event and the time at which it took its place in the line: a quote, a bar, a command, or a tick of time."""
+    """An event and the time at which it took its place in the line: what the market or an operator said, or a tick."""
 
     at: datetime
     quote: Quote | None = None
     bar: Bar | None = None
     command: Command | None = None
+    notice: Notice | None = None
 
     @property
     def event(self) -> Event:
-        return self.quote or self.bar or self.command or Tick()
+        return self.quote or self.bar or self.command or self.notice or Tick()
 
 
 class Overran(Struct, frozen=True, tag=True):
@@ -139,6 +144,8 @@ def taken(at: datetime, event: Event) -> Taken:
         return Taken(at, quote=event)
     if isinstance(event, Bar):
         return Taken(at, bar=event)
+    if isinstance(event, Notice):
+        return Taken(at, notice=event)
     return Taken(at, command=event) if isinstance(event, Command) else Taken(at)
 
 

@@ -23,6 +23,7 @@ from app.guard import TooSlow
 from app.ledger import EngineStarted, Entry, encode
 from app.live import desks, paper_broker, rules, start
 from app.loop import Loop
+from app.market import sessions_of
 from app.model import Bar, Signal
 from app.recording import Began, Closed, Line, Opened, Overran, Taken, Warmed, read
 from app.store import Store, read_all
@@ -102,8 +103,9 @@ class _Rerun:
         seats = desks(settings, began.symbols)
         for desk in seats:
             desk.on_bar = self._as_slow_as_then(desk)
-        engine = Engine(account, seats, rules(settings, began.account, began.mode))
-        self._loop = Loop(engine, self.ledger, paper_broker(settings, account, began.symbols))
+        sessions = sessions_of(began.symbols) if began.exchange_hours else {}
+        engine = Engine(account, seats, rules(settings, began.account, began.mode), sessions)
+        self._loop = Loop(engine, self.ledger, paper_broker(settings, account, began.symbols, sessions))
         self._overran: dict[str, str] = {}
 
     def take(self, line: Line, overran: Mapping[str, str]) -> None:

@@ -285,6 +285,8 @@ class Page(Struct, Generic[Item], frozen=True):
 
 
 class QuoteAnswer(Struct, frozen=True):
+    """The newest price: the source's own `time`, when it was `received` here, and from whom."""
+
     symbol: str
     price: float
     bid: float
@@ -293,9 +295,12 @@ class QuoteAnswer(Struct, frozen=True):
     received: datetime
     provider: str
     age_seconds: float
+    source_age_seconds: float
 
 
 class BarAnswer(Struct, frozen=True):
+    """A closed bar. `late` says that it was fetched after its time, to fill a hole: nothing was traded on it."""
+
     symbol: str
     time: datetime
     open: float
@@ -303,10 +308,12 @@ class BarAnswer(Struct, frozen=True):
     low: float
     close: float
     volume: float
+    provider: str
+    late: bool
 
 
 class RateLimit(Struct, frozen=True):
-    """Credits of a provider's plan; null where the plan has no such limit."""
+    """Credits of a provider's plan, of its tightest limit; null where the plan has no such limit."""
 
     used: int | None = None
     left: int | None = None
@@ -314,6 +321,11 @@ class RateLimit(Struct, frozen=True):
 
 
 class ProviderAnswer(Struct, frozen=True):
+    """A source of prices. `symbols` are those whose prices come from it now; `failovers` counts how often one left it.
+
+    `entitlements` has what was tried of its plan: an endpoint, or "endpoint symbol", and whether it is included.
+    """
+
     name: str
     connected: bool
     role: str
@@ -326,6 +338,23 @@ class ProviderAnswer(Struct, frozen=True):
     failovers: int
     errors: int
     detail: str
+    clock_offset_ms: float | None
+
+
+class SymbolAnswer(Struct, frozen=True):
+    """How well a symbol is fed. `age_seconds` is that of its newest message, in session time of its exchange.
+
+    `doubt` says why no entry may rest on its price, `hole` what its bars lack, `closed` why its market is closed.
+    """
+
+    symbol: str
+    state: Literal["live", "closed", "waiting", "stale"]
+    provider: str
+    primary: str
+    age_seconds: float | None
+    closed: str | None
+    doubt: str | None
+    hole: str | None
 
 
 class LimitAnswer(Struct, frozen=True):

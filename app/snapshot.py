@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from app.desk import Gate
-from app.feed import ProviderStatus
+from app.feed import ProviderStatus, SymbolStatus
 from app.risk import Headroom
 
 NAME = "snapshot"
@@ -41,6 +41,7 @@ class Snapshot(Struct, frozen=True):
     headroom: list[Headroom]
     providers: list[ProviderStatus]
     metrics: str
+    symbols: list[SymbolStatus] = []
 
 
 def bars_name(symbol: str) -> str:

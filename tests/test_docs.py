@@ -52,6 +52,7 @@ PROGRAMS = {
     "sqlite3",
     "python",
 }
+REASONS = ("broken", "unfed", "standstill", "weakened", "fed_badly", "ready")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
 
@@ -206,7 +207,7 @@ def test_every_rule_that_halts_is_in_the_guide() -> None:
 
 def test_every_reason_of_the_health_answer_has_its_paragraph() -> None:
     titles = " ".join(re.findall(r"^### (.*)$", GUIDE, re.MULTILINE))
-    reasons = [text for name in ("broken", "standstill", "weakened", "ready") for text in sentences(queries, name)]
+    reasons = [text for name in REASONS for text in sentences(queries, name)]
     assert len(reasons) >= 8
     for reason in reasons:
         assert " ".join(reason.split()[:4]) in titles, f"no paragraph for: {reason}"

@@ -22,6 +22,7 @@ from app.feed.replay import Replay
 from app.guard import TooSlow
 from app.holdings import OpenOrder, Position, position_key
 from app.ledger import CommandHandled, EngineStopped
+from app.market import market_of
 from app.model import Bar, Command, Order, Quote, Signal, parse_symbol
 from app.portfolio import Portfolio
 from app.recording import Overran, Recorder, read
@@ -97,7 +98,7 @@ def test_there_is_a_desk_for_each_strategy_on_each_symbol_with_a_thinker_of_its_
 def test_what_is_held_is_still_followed_when_it_is_no_longer_to_be_traded() -> None:
     held = Position("momentum", "MSFT", NOON, quantity=Decimal(1), cost=Decimal(400))
     account = Portfolio(seq=9, positions={position_key("momentum", "MSFT"): held})
-    _, _, symbols = live.market(settings(TARGET_SYMBOLS="AAPL"), account, None)
+    symbols = market_of(settings(TARGET_SYMBOLS="AAPL"), account, None).symbols
     assert [symbol.name for symbol in symbols] == ["AAPL", "MSFT"]
 
 

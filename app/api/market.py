@@ -30,4 +30,10 @@ async def bars(request: Call, symbol: FromQuery[str], limit: Limit = 100) -> lis
     return await queries.bars(request.view, symbol, limit)
 
 
-MARKET = Router("/api/v1/market", route_handlers=[providers, quotes, bars], tags=["market"])
+@get("/symbols", responses=ERRORS, sync_to_thread=False)
+def symbols(request: Call) -> list[schemas.SymbolAnswer]:
+    """How well each symbol is fed: by whom, how old, and what is wrong with its prices; none in a simulation."""
+    return queries.symbols(request.view)
+
+
+MARKET = Router("/api/v1/market", route_handlers=[providers, quotes, bars, symbols], tags=["market"])

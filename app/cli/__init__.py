@@ -53,6 +53,9 @@ SECTIONS: dict[str, Table] = {
         "replay": ("app.cli.replaying:replay", "Run a recorded session again and compare."),
         "ledger": ("app.cli.ledger:ledger", "Verify or read the ledger file."),
     },
+    "Mend": {
+        "doctor": ("app.cli.doctor:doctor", "Try things out, and say what is wrong with them."),
+    },
     "Shell": {
         "completion": ("app.cli.shell:completion", "Print the shell's completion script."),
         "version": ("app.cli.shell:version", "Print the version."),

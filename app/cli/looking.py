@@ -9,7 +9,7 @@ import msgspec
 
 from app.cli import tables
 from app.cli.client import Client, remote
-from app.cli.tables import Column, amount, count, moment, money, percent, ratio, seconds, text, words
+from app.cli.tables import Column, amount, count, credits, moment, money, percent, ratio, seconds, text, words
 from app.cli.words import time
 from app.strategies.registry import STRATEGIES, describe, parameters
 
@@ -98,9 +98,17 @@ PROVIDER = (
     Column("role", "role", text),
     Column("last message", "last_message_age_seconds", seconds),
     Column("messages", "messages", count),
+    Column("credits left", "rate_limit", credits),
     Column("failovers", "failovers", count),
     Column("errors", "errors", count),
     Column("detail", "detail", text),
+)
+SYMBOL = (
+    Column("symbol", "symbol", text),
+    Column("state", "state", text),
+    Column("prices from", "provider", text),
+    Column("age", "age_seconds", seconds),
+    Column("what", "what", text),
 )
 GATE = (
     Column("strategy", "strategy", text),
@@ -166,7 +174,16 @@ def strategies(client: Client, as_json: bool, available: bool) -> None:
 def providers(client: Client, as_json: bool) -> None:
     """Show where prices come from, and how well."""
     answer = client.get("/api/v1/market/providers")
-    tables.emit(answer) if as_json else tables.rows(tables.decode(answer), PROVIDER, "no providers")
+    if as_json:
+        tables.emit(answer)
+        return
+    shown = tables.decode(answer)
+    tables.rows(shown, PROVIDER, "no providers")
+    if refused := [f"{one['name']} {what}" for one in shown for what, ok in one["entitlements"].items() if not ok]:
+        click.echo(f"not in the plan: {', '.join(refused)}")
+    fed = tables.decode(client.get("/api/v1/market/symbols"))
+    if fed:
+        tables.rows([{**one, "what": _what(one)} for one in fed], SYMBOL, "")
 
 
 @click.command()
@@ -185,6 +202,13 @@ def limits(client: Client, as_json: bool) -> None:
     """Show each risk limit: used and left."""
     answer = client.get("/api/v1/trading/limits")
     tables.emit(answer) if as_json else tables.rows(tables.decode(answer), LIMIT, "no limits are set")
+
+
+def _what(fed: dict[str, Any]) -> str:
+    """Say what a person should know of one symbol's prices."""
+    elsewhere = f"instead of {fed['primary']}" if fed["provider"] != fed["primary"] else ""
+    doubt = f"in doubt: {fed['doubt']}" if fed["doubt"] else ""
+    return "; ".join(filter(None, (fed["closed"], elsewhere, doubt, fed["hole"])))
 
 
 def built_in() -> list[dict[str, Any]]:

@@ -68,6 +68,13 @@ def seconds(value: Any) -> str:
     return f"{value:,.1f} s"
 
 
+def credits(limit: Any) -> str:
+    """Show what is left of a provider's tightest limit, of how much, and when it is whole again."""
+    if limit["left"] is None:
+        return UNKNOWN
+    return f"{limit['left']:,} of {limit['used'] + limit['left']:,} until {limit['reset'][11:19]}Z"
+
+
 def moment(value: Any) -> str:
     """Show a time to the second, in UTC."""
     return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M:%S}Z"

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from app.clock import DAY, ReplayClock, format_time, parse_time
 from app.errors import InputError
-from app.feed import ProviderStatus
+from app.feed import ProviderStatus, SymbolStatus
 from app.model import Bar
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
@@ -58,10 +58,22 @@ def merge(*series: Sequence[Bar]) -> list[Bar]:
 
 
 class Replay(Struct, frozen=True):
-    """Recorded bars in place of a market. `speed` is times real time, None as fast as it goes."""
+    """What was recorded in place of a market: files of bars, or the directory of one tape.
+
+    `speed` is times real time, None as fast as it goes.
+    """
 
     files: tuple[Path, ...]
     speed: float | None = None
+
+    @property
+    def tape(self) -> Path | None:
+        """The tape to play, None where bars are replayed. Raise InputError for tapes and files at once."""
+        if not any(file.is_dir() for file in self.files):
+            return None
+        if len(self.files) > 1:
+            raise InputError("one tape can be played at a time, and no bars beside it; name its directory alone")
+        return self.files[0]
 
 
 class ReplayFeed:
@@ -69,6 +81,8 @@ class ReplayFeed:
 
     `speed` is how many times faster than the clock on the wall it runs; None is as fast as possible.
     """
+
+    builds = True
 
     def __init__(
         self,
@@ -121,6 +135,9 @@ class ReplayFeed:
                 detail=f"{position} of {total} bars",
             )
         ]
+
+    def symbols(self) -> list[SymbolStatus]:
+        return []
 
     def _play(self, number: int) -> Bar:
         bar = self._bars[number]

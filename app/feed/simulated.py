@@ -25,7 +25,7 @@ from hashlib import blake2b
 from msgspec import Struct
 
 from app.clock import EPOCH, Clock, boundary_after
-from app.feed import ProviderStatus
+from app.feed import ProviderStatus, SymbolStatus
 from app.model import Kind, Quote, Symbol
 
 TOP = 24  # the coarsest grid has one point in 2**TOP seconds, about 194 days
@@ -202,6 +202,8 @@ class SimulatedFeed:
     since the epoch.
     """
 
+    builds = False
+
     def __init__(
         self,
         symbols: Sequence[Symbol],
@@ -266,6 +268,9 @@ class SimulatedFeed:
                 detail="invented prices; no provider is asked",
             )
         ]
+
+    def symbols(self) -> list[SymbolStatus]:
+        return []
 
     def _between(self, first: int, end: int) -> Iterator[Quote]:
         """Give out the ticks from number `first` up to `end`, the symbols side by side."""

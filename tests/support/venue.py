@@ -21,6 +21,7 @@ from app.broker.simulated import Costs, SimulatedBroker
 from app.engine import Engine
 from app.feed.replay import Replay, ReplayFeed
 from app.loop import Loop
+from app.market import market_of
 from app.model import MONEY, BrokerEvent, MarketEvent, Order, Symbol
 from app.store import Store
 
@@ -98,7 +99,8 @@ def _trade(plan: Plan, wire: Connection, executioner: Executioner | None) -> Non
     settings = settings_of(plan)
     store, account, name = live.open_account(settings, plan.directory)
     epoch = store.take_over()
-    clock, feed, symbols = live.market(settings, account, Replay(plan.files))
+    traded = market_of(settings, account, Replay(plan.files))
+    clock, feed, symbols = traded.clock, traded.feed, traded.symbols
     engine = Engine(account, live.desks(settings, symbols), live.rules(settings, name, "replay"))
     for event in feed.history(account.cause):
         engine.warm(event)
