@@ -22,6 +22,7 @@ from rich.table import Table
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import backtests
+import feeds
 import fills
 import processes
 import recovery
@@ -33,6 +34,7 @@ from app.errors import TradingError
 PARTS: dict[str, Callable[[], list[Row]]] = {
     "backtest": backtests.measure,
     "fill": fills.measure,
+    "feed": feeds.measure,
     "web": web.measure,
     "cli": processes.command,
     "memory": processes.memory,
