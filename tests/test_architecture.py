@@ -128,7 +128,7 @@ MAY_IMPORT = {
     "api.events": f"{API} history ledger view",
     "api.health": f"{API} queries",
     "api.market": f"{API} queries",
-    "api.metrics": f"{API} api.door api.events queries view",
+    "api.metrics": f"{API} api.door api.events queries snapshot view",
     "api.problems": "api.call errors log schemas",
     "api.questions": "errors",
     "api.trading": f"{API} clock history performance queries",

@@ -15,9 +15,11 @@ from app.api.door import BEGAN
 from app.api.events import News
 from app.api.problems import documented
 from app.queries import is_running
+from app.snapshot import Snapshot
 from app.view import View
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+FED = ("live", "closed")
 NOWHERE = "none"  # the route of a request that no handler took
 
 
@@ -40,6 +42,17 @@ class Figures:
         self._up = Gauge("trading_up", "1 while the engine's loop moves", registry=self.registry)
         self._redis = Gauge("trading_redis_up", "1 while Redis answers", registry=self.registry)
         self._seq = Gauge("trading_ledger_seq", "Number of the newest ledger entry", registry=self.registry)
+        self._feed = [
+            Gauge(f"trading_{name}", text, [label], registry=self.registry)
+            for name, text, label in (
+                ("provider_up", "1 while a provider answers or its socket is open", "provider"),
+                ("provider_errors", "Errors of a provider since the engine's start", "provider"),
+                ("provider_failovers", "Symbols that left a provider since the engine's start", "provider"),
+                ("provider_credits_left", "Credits left of a provider's tightest limit", "provider"),
+                ("symbol_fed", "1 while a symbol's market is closed or fed by somebody", "symbol"),
+                ("symbol_doubted", "1 while no entry may rest on a symbol's price", "symbol"),
+            )
+        ]
 
     async def count(self, message: Message, scope: Scope) -> None:
         """Take note of an answer that begins."""
@@ -61,7 +74,23 @@ class Figures:
         self._redis.set(self._view.cache.connected)
         self._seq.set(self._view.book.seq)
         shown = self._view.snapshot
+        self._show_feed(shown)
         return (shown.metrics if shown else "") + generate_latest(self.registry).decode()
+
+    def _show_feed(self, shown: Snapshot | None) -> None:
+        """Show what the engine says of its providers and symbols; those that it does not name any more vanish."""
+        for gauge in self._feed:
+            gauge.clear()
+        up, errors, failovers, credits, fed, doubted = self._feed
+        for one in shown.providers if shown else ():
+            up.labels(one.name).set(one.connected)
+            errors.labels(one.name).set(one.errors)
+            failovers.labels(one.name).set(one.failovers)
+            if one.rate_limit is not None:
+                credits.labels(one.name).set(one.rate_limit.left)
+        for symbol in shown.symbols if shown else ():
+            fed.labels(symbol.symbol).set(symbol.state in FED)
+            doubted.labels(symbol.symbol).set(bool(symbol.doubt))
 
 
 @get("/metrics", media_type=MediaType.TEXT, responses=documented(), tags=["health"], sync_to_thread=False)

@@ -15,6 +15,8 @@ from support.provider_double import FinnhubDouble, Market, TwelveDataDouble
 from support.running import Appliance, appliance, wait_until
 from support.tradectl import Said, tradectl
 
+pytestmark = pytest.mark.xdist_group("providers")  # they share one appliance
+
 KEYS = ("planted-finnhub-key-5f1c", "planted-twelvedata-key-93ab")
 SYMBOLS = ("BTC/USD", "ETH/USD")
 QUICK = {  # an appliance that is less patient than one that lasts for years
@@ -114,6 +116,16 @@ def test_the_api_shows_providers_symbols_and_bars(both: tuple[Appliance, Outside
     wait_until(lambda: running.get("/api/v1/market/bars", symbol="BTC/USD") != [], "bars")
     assert running.get("/api/v1/market/bars", symbol="BTC/USD")[-1]["provider"] == "finnhub"
     assert running.status()["market_data_connected"] is True
+
+
+def test_the_metrics_show_providers_and_symbols(both: tuple[Appliance, Outside]) -> None:
+    running, _ = both
+    wait_until(lambda: "trading_provider_up" in running.client.get("/metrics").text, "the feed's figures")
+    lines = running.client.get("/metrics").text.splitlines()
+    assert 'trading_provider_up{provider="finnhub"} 1.0' in lines
+    assert 'trading_symbol_fed{symbol="BTC/USD"} 1.0' in lines
+    assert 'trading_symbol_doubted{symbol="BTC/USD"} 0.0' in lines
+    assert any(line.startswith('trading_provider_credits_left{provider="twelvedata"} ') for line in lines)
 
 
 def test_tradectl_shows_it_to_a_person(both: tuple[Appliance, Outside]) -> None:

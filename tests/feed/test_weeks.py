@@ -131,7 +131,7 @@ def test_a_day_of_twenty_symbols_on_free_plans_with_an_evil_primary_never_exceed
                 fed.finnhub.mute(False)
                 fed.finnhub.silence(False)
 
-        await fed.run(timedelta(hours=24), fed.trading(30), troubles)
+        await fed.run(timedelta(hours=24), fed.trading(45), troubles, watch_every=3600)
         return fed
 
     fed = run_virtually(scene, datetime(2026, 11, 24, 0, 0, tzinfo=UTC))

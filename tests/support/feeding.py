@@ -70,9 +70,9 @@ class Feeding:
         double = next(one for name, one in self.doubles.items() if name in url)
         return double.connect(url, headers)
 
-    async def run(self, span: timedelta, *beside: Callable[[], object]) -> None:
+    async def run(self, span: timedelta, *beside: Callable[[], object], watch_every: float = 1.0) -> None:
         """Let the feed run for a while; `beside` are coroutine functions that run beside it."""
-        tasks = [asyncio.create_task(self._collect()), asyncio.create_task(self._watch())]
+        tasks = [asyncio.create_task(self._collect()), asyncio.create_task(self._watch(watch_every))]
         tasks += [asyncio.create_task(one()) for one in beside]  # type: ignore[arg-type]
         await asyncio.sleep(span.total_seconds())
         failed = [task for task in tasks if task.done() and task.exception()]
@@ -86,14 +86,14 @@ class Feeding:
         async for event in self.feed.stream():
             self.events.append(event)
 
-    async def _watch(self) -> None:
+    async def _watch(self, every: float) -> None:
         before: dict[str, str] = {}
         while True:
             for one in self.feed.symbols():
                 if before.get(one.symbol) != one.state:
                     before[one.symbol] = one.state
                     self.states.append((self.clock.now(), one.symbol, one.state))
-            await asyncio.sleep(1)
+            await asyncio.sleep(every)
 
     def trading(self, every: float, seed: int = 1) -> Callable[[], object]:
         """Return what trades each open symbol about every so many seconds, at a price that wanders a little."""

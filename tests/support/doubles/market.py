@@ -106,6 +106,7 @@ class Market:
         self._script: dict[str, list[tuple[datetime, float]]] = {}
         self._minutes: dict[str, dict[datetime, Prices]] = {}
         self._last: dict[str, Trade] = {}
+        self._days: dict[str, tuple[datetime, tuple[Prices, float, datetime]]] = {}
         self._listeners: list[Callable[[Sequence[Trade], Any], None]] = []
 
     # -- the script --
@@ -197,7 +198,17 @@ class Market:
                           Prices(seen[-1], seen[-1], seen[-1], seen[-1], volume)])  # fmt: skip
 
     def day(self, symbol: str, now: datetime) -> tuple[Prices, float, datetime]:
-        """Return the prices of the day or session so far, the close of the one before, and when this one began."""
+        """Return the prices of the day or session so far, the close of the one before, and when this one began.
+
+        They are reckoned once a minute: services do not do it more often either.
+        """
+        minute = floored(now, MINUTE)
+        known = self._days.get(symbol)
+        if known is None or known[0] != minute:
+            self._days[symbol] = known = minute, self._day(symbol, now)
+        return known[1]
+
+    def _day(self, symbol: str, now: datetime) -> tuple[Prices, float, datetime]:
         if self.round_the_clock(symbol):
             begin = day_start(now)
             return self.bar(symbol, begin, now, now), self.price(symbol, begin), begin
