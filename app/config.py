@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 from dotenv.parser import parse_stream
@@ -26,6 +27,12 @@ from app.model import Symbol, parse_symbol
 from app.secret import Secret
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd: one file per secret
+ADDRESSES = {  # of providers, and the scheme of each; the plain one is for a stand-in on this machine
+    "finnhub_url": "https",
+    "finnhub_ws_url": "wss",
+    "twelvedata_url": "https",
+    "twelvedata_ws_url": "wss",
+}
 REDIS_URLS = ("redis://", "rediss://", "unix://")
 OTHERS = ("OPS_",)  # prefixes of settings that belong to other parts of the appliance
 OWNED = ("RISK_", "FEED_")  # prefixes that are ours wherever they are found
@@ -334,6 +341,12 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError(
             f"REDIS_URL does not begin with one of {', '.join(REDIS_URLS)}; correct it, or leave it empty"
         )
+    for field, scheme in ADDRESSES.items():
+        if not _is_address(getattr(settings, field), scheme):
+            raise ConfigurationError(
+                f"{field.upper()} does not read as {scheme}://host or {scheme[:-1]}://host:port; correct it, or remove "
+                "the line for the usual one"
+            )
     names = [symbol.name for symbol in settings.symbols]
     if not names:
         raise ConfigurationError("TARGET_SYMBOLS is empty; name at least one, as AAPL or BTC/USD")
@@ -342,6 +355,16 @@ def _check(settings: Settings) -> None:
             f"TARGET_SYMBOLS={settings.target_symbols} names {', '.join(twice)} twice; once is enough"
         )
     strategy_plans(settings.strategies)
+
+
+def _is_address(url: str, scheme: str) -> bool:
+    """Say whether an outside address can be asked at all."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        return False
+    return parts.scheme in (scheme, scheme[:-1]) and bool(host) and port != 0 and not parts.fragment
 
 
 def _seconds(number: float | None) -> timedelta | None:

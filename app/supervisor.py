@@ -83,7 +83,9 @@ def data_directory(plan: Plan) -> Path:
     directory = plan.settings.directory.resolve()
     if plan.replay:
         for file in plan.replay.files:
-            if not file.is_file():
+            if file.is_dir() and not any(file.glob("tape-*.gz")):
+                raise InputError(f"{file} is a directory and holds no tape; check the path")
+            if file != plan.replay.tape and not file.is_file():
                 what = "is not a file" if file.exists() else "does not exist"
                 raise InputError(f"{file} {what}; check the path")
         directory = directory / "replays" / _name(plan.replay.files)
@@ -135,7 +137,7 @@ def _opened(path: Path) -> TextIO:
 
 
 def _name(files: Sequence[Path]) -> str:
-    name = "+".join(file.stem for file in files)
+    name = "+".join(file.resolve().stem for file in files)
     return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}-{sha256(name.encode()).hexdigest()[:8]}"
 
 

@@ -104,6 +104,19 @@ def test_an_address_of_redis_that_no_client_understands_is_refused_without_showi
     assert PLANTED not in said
 
 
+@pytest.mark.parametrize("key", ["FINNHUB_URL", "FINNHUB_WS_URL", "TWELVEDATA_URL", "TWELVEDATA_WS_URL"])
+@pytest.mark.parametrize("rest", ["", "://", "://host:port", "://host:0", "://[::1", "://..com", "://host/#part"])
+def test_an_address_of_a_provider_that_nobody_can_ask_is_refused_without_showing_it(key: str, rest: str) -> None:
+    scheme = "wss" if "_WS_" in key else "https"
+    said = refusal({key: f"{scheme}{rest}?{PLANTED}" if rest else f"other://{PLANTED}"})
+    assert said.startswith(f"{key} does not read as {scheme}://host or {scheme[:-1]}://host:port")
+    assert PLANTED not in said
+
+
+def test_a_provider_may_be_a_stand_in_on_this_machine() -> None:
+    assert loaded({"FINNHUB_URL": "http://127.0.0.1:8080/api", "FINNHUB_WS_URL": "ws://[::1]:8081"}).finnhub_ws_url
+
+
 def test_every_number_has_a_range() -> None:
     settings = Settings()
     numbers = {name for name in FIELDS.values() if isinstance(getattr(settings, name), int | float | Decimal)}

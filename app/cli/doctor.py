@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 import click
@@ -15,9 +16,10 @@ from app.clock import LiveClock
 from app.config import Settings
 from app.errors import ConfigurationError
 from app.feed.line import client
-from app.feed.providers import PROVIDERS, plan_of, source_of
+from app.feed.providers import PROVIDERS, fitting_setup, plan_of, source_of
 from app.feed.trial import Finding, Trial
 
+NOT_FOR_OTHERS = 0o027  # taken from the permissions of what is made: it may be the first to make DATA_DIR
 FINDING = (
     Column("provider", "provider", text),
     Column("what", "what", text),
@@ -43,10 +45,20 @@ def providers(as_json: bool) -> None:
     if not settings.keys:
         wanted = " or ".join(f"{name.upper()}_API_KEY" for name in PROVIDERS)
         raise ConfigurationError(f"no provider has a key, so there is nothing to try; set {wanted}")
-    findings = asyncio.run(_try_all(settings))
+    os.umask(os.umask(0o077) | NOT_FOR_OTHERS)
+    findings = [*asyncio.run(_try_all(settings)), *_try_settings(settings)]
     answer = msgspec.json.encode(findings)
     tables.emit(answer) if as_json else tables.rows(tables.decode(answer), FINDING, "nothing was tried")
     sys.exit(any(one.outcome == "failed" for one in findings))
+
+
+def _try_settings(settings: Settings) -> list[Finding]:
+    """Say why the engine would refuse to start with these settings, nothing if it would not."""
+    try:
+        fitting_setup(settings, settings.symbols, LiveClock())
+    except ConfigurationError as fault:
+        return [Finding("all", "settings", "failed", str(fault))]
+    return []
 
 
 async def _try_all(settings: Settings) -> list[Finding]:

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from app.clock import Clock, format_time
-from app.errors import FeedError, NotEntitled, OutOfCredits, UnknownInstrument, WrongKey
+from app.errors import ConfigurationError, FeedError, NotEntitled, OutOfCredits, UnknownInstrument, WrongKey
 from app.feed import Figures, RateLimit
 from app.secret import Secret
 
@@ -97,7 +97,7 @@ class Line:
         self._allowed: set[str] = set()
         self._refused: dict[str, _No] = {}
         if not _fits_in_a_header(key.reveal()):
-            text = f"{name}: the key has characters that no key has; copy it again"
+            text = f"{name}: the key has characters that no key has; copy {name.upper()}_API_KEY again"
             self._refused[""] = _No(WrongKey, text)
 
     async def get(
@@ -140,6 +140,7 @@ class Line:
                 self._budget.exhausted(error.until)
             return OutOfCredits(text, error.until)
         if isinstance(error, WrongKey):
+            text += f"; correct {self._name.upper()}_API_KEY, then start again"
             self._refused[""] = _No(WrongKey, text)
         elif isinstance(error, NotEntitled | UnknownInstrument):
             self._refused[f"{what} {symbol}".rstrip()] = _No(type(error), text)
@@ -211,16 +212,23 @@ class Line:
 def client(connections: int, maximum: int, version: str) -> httpx.AsyncClient:
     """Return a pooled client that keeps `connections` open and has at most `maximum`.
 
-    It heeds the proxy settings of the environment, except on the way to this machine itself.
+    It heeds the proxy settings of the environment, except on the way to this machine itself. Raise ConfigurationError
+    for a proxy that cannot be used, without showing it: it may hold a password.
     """
-    return httpx.AsyncClient(
-        limits=httpx.Limits(max_connections=maximum, max_keepalive_connections=connections),
-        http2=True,
-        trust_env=True,
-        mounts=dict.fromkeys((f"all://{host}" for host in LOOPBACK), None),
-        timeout=SECONDS,
-        headers={"User-Agent": f"trading-appliance/{version}", "Accept": "application/json"},
-    )
+    try:
+        return httpx.AsyncClient(
+            limits=httpx.Limits(max_connections=maximum, max_keepalive_connections=connections),
+            http2=True,
+            trust_env=True,
+            mounts=dict.fromkeys((f"all://{host}" for host in LOOPBACK), None),
+            timeout=SECONDS,
+            headers={"User-Agent": f"trading-appliance/{version}", "Accept": "application/json"},
+        )
+    except (ImportError, ValueError, httpx.InvalidURL):
+        raise ConfigurationError(
+            "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY of the environment names a proxy that cannot be used; write it as "
+            "http://host:port, or unset it"
+        ) from None
 
 
 def decoded(decoder: msgspec.json.Decoder[Form], text: bytes | str, source: str = "it") -> Form:

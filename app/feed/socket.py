@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 
 from app.clock import Clock
 from app.errors import FeedError, NotEntitled, WrongKey
@@ -25,6 +26,7 @@ from app.model import Symbol
 OPENING = 10.0  # seconds
 LARGEST_FRAME = 1 << 20
 HTTP_WRONG_KEY, HTTP_NOT_ENTITLED, HTTP_BUSY = 401, 403, 429
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Pace(Struct, frozen=True):
@@ -59,19 +61,37 @@ Connect = Callable[[str, dict[str, str]], AbstractAsyncContextManager[Connection
 Take = Callable[[bytes | str, datetime], None]
 
 
-def dial(url: str, headers: dict[str, str]) -> AbstractAsyncContextManager[Connection]:
-    """Open a socket; messages are small and many, so nothing is compressed."""
-    return connect(
-        url,
-        additional_headers=headers,
-        compression=None,
-        open_timeout=OPENING,
-        ping_interval=20,
-        ping_timeout=20,
-        close_timeout=2,
-        max_size=LARGEST_FRAME,
-        max_queue=256,
-    )
+class Straight(connect):
+    """The library's way to open a socket, to the address that was set and nowhere else."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+@asynccontextmanager
+async def dial(url: str, headers: dict[str, str]) -> AsyncIterator[Connection]:
+    """Open a socket; messages are small and many, so nothing is compressed.
+
+    It heeds the proxy settings of the environment, except on the way to this machine itself. An address that cannot be
+    read is no handshake either.
+    """
+    try:
+        line = await Straight(
+            url,
+            proxy=None if urlsplit(url).hostname in LOOPBACK else True,
+            additional_headers=headers,
+            compression=None,
+            open_timeout=OPENING,
+            ping_interval=20,
+            ping_timeout=20,
+            close_timeout=2,
+            max_size=LARGEST_FRAME,
+            max_queue=256,
+        )
+    except ValueError:
+        raise InvalidHandshake("the address cannot be read") from None  # the fault's text may hold it
+    async with line:
+        yield line
 
 
 class Socket:
@@ -111,7 +131,7 @@ class Socket:
             except InvalidStatus as answer:
                 pause, trouble = self._turned_away(answer.response.status_code)
             except (WebSocketException, OSError, TimeoutError, EOFError) as fault:
-                trouble = f"the socket ended ({type(fault).__name__})"  # its text may hold the address, so the key
+                trouble = f"the socket {'ended' if self._opened else 'could not be opened'} ({_why(fault)})"
             opened, self._opened = self._opened, None
             self.on_end(self._clock.now(), trouble)
             if self.refused is None:
@@ -160,3 +180,10 @@ class Socket:
         pace = self._pace
         lasted = opened is not None and (self._clock.now() - opened).total_seconds() >= pace.lasted
         self._pause = pace.first if lasted else min(self._pause * 2, pace.longest)
+
+
+def _why(fault: Exception) -> str:
+    """Say why a socket is closed. Not in the fault's own words: they may hold the address, and so the key."""
+    if isinstance(fault, ConnectionClosed) and fault.rcvd is not None:
+        return f"closed by the provider with code {fault.rcvd.code}"
+    return (isinstance(fault, OSError) and fault.strerror) or type(fault).__name__

@@ -51,8 +51,7 @@ class Trial:
                 found.append(await self._price(symbol))
                 found.append(await self._bars(symbol, interval))
             except WrongKey as refusal:
-                name = self._provider.name.upper()
-                return [*found, self._say("key", "failed", f"{refusal}; correct {name}_API_KEY")]
+                return [*found, self._say("key", "failed", str(refusal))]
         return [self._say("key", "ok", "it is taken"), *found]
 
     async def socket(self, connect: Connect = dial) -> Finding:
@@ -101,11 +100,13 @@ class Trial:
     def credits(self) -> Finding:
         """Say what is left of the plan."""
         state = self._budget.state()
+        if self._budget.trouble:
+            return self._say("credits", "failed", self._budget.trouble)
         if state is None:
             return self._say("credits", "ok", "the plan has no limits")
         limits = ", ".join(f"{limit.credits:,} a {WINDOWS[limit.seconds]}" for limit in self._plan.limits)
         told = f"{state.left:,} of {state.used + state.left:,} left until {state.reset:%H:%M:%S}Z ({limits})"
-        return self._say("credits", "ok" if state.left else "failed", told)
+        return self._say("credits", "failed" if self._budget.left_today() == 0 else "ok", told)
 
     async def _price(self, symbol: Symbol) -> Finding:
         what = f"price of {symbol.name}"

@@ -63,7 +63,7 @@ def test_a_misspelt_command_names_the_one_that_was_meant(tmp_path: Path) -> None
         (["run", "a.csv"], "to replay it: --replay a.csv"),
         (["run", "--exit-at-end"], "name what to replay: --replay file --exit-at-end"),
         (["run", "--speed", "2"], "name what to replay: --replay file --speed"),
-        (["run", "--replay", "."], ". is not a file"),
+        (["run", "--replay", "."], ". is a directory and holds no tape"),
         (["ledger", "burn"], "no such command 'burn'"),
         (["status", "--url", "nowhere"], "'nowhere' is not an address"),
     ],

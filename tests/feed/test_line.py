@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.errors import FeedError, NotEntitled, OutOfCredits, UnknownInstrument, WrongKey
+from app.errors import ConfigurationError, FeedError, NotEntitled, OutOfCredits, UnknownInstrument, WrongKey
 from app.feed import RateLimit
 from app.feed.line import LARGEST_BODY, LONGEST_TEXT, Answer, Line, client, whole, with_key
 from app.secret import Secret
@@ -256,7 +256,10 @@ def test_an_answer_that_never_ends_is_cut_off_though_every_byte_comes_in_time() 
 def test_a_wrong_key_ends_every_question() -> None:
     bench = Bench()
     error = bench.line.fault(WrongKey("no such key"), "quote", "AAPL")
-    assert (type(error), str(error)) == (WrongKey, "acme quote AAPL: no such key")
+    assert (type(error), str(error)) == (
+        WrongKey,
+        "acme quote AAPL: no such key; correct ACME_API_KEY, then start again",
+    )
     again = bench.fails("time_series", "MSFT")
     assert type(again) is WrongKey
     assert bench.wire.requests == []
@@ -420,3 +423,13 @@ def test_the_client_names_the_appliance_and_reaches_this_machine_past_any_proxy(
     status, heard = asyncio.run(run())
     assert status == 204
     assert "user-agent: trading-appliance/1.2.3\r\n" in heard.lower()
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:PASSWORD@127.0.0.1:1", "foo://PASSWORD:1", "http://PASSWORD:port"])
+def test_a_proxy_that_cannot_be_used_is_a_matter_of_settings_and_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ConfigurationError, match=r"ALL_PROXY .*write it as http://host:port") as refused:
+        client(2, 4, "1.2.3")
+    assert "PASSWORD" not in str(refused.value)

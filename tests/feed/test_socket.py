@@ -159,7 +159,7 @@ def test_a_busy_or_broken_server_is_tried_again_and_the_key_is_in_no_text() -> N
 
     ended = asyncio.run(scene())
     assert ended[0] == "the socket was turned away (HTTP 502)"
-    assert ended[2] == "the socket ended (ConnectionRefusedError)"
+    assert ended[2].startswith("the socket could not be opened (Connect call failed")
     assert not [text for text in ended if "SECRET" in text]
 
 
@@ -178,3 +178,75 @@ def test_life_signs_are_sent_and_a_mute_connection_is_closed() -> None:
     watched = asyncio.run(scene())
     assert heard.count("alive") >= 3
     assert watched.ended
+
+
+@pytest.mark.parametrize("elsewhere", ["ws://127.0.0.1:{other}/?token=SECRET", "ws://host:port/", "ws://["])
+def test_it_goes_nowhere_else_whatever_the_provider_says(elsewhere: str) -> None:
+    strayed: list[str | bytes] = []
+
+    async def other(line: ServerConnection) -> None:
+        strayed.append("here")
+
+    async def handler(line: ServerConnection) -> None:
+        raise AssertionError("nobody gets here")
+
+    async def scene() -> list[str]:
+        async with server(other) as port:
+
+            def send_away(connection: ServerConnection, request: Request) -> Response | None:
+                answer = connection.respond(HTTPStatus.FOUND, "")
+                answer.headers["Location"] = elsewhere.format(other=port)
+                return answer
+
+            async with serve(handler, "127.0.0.1", 0, process_request=send_away) as running:
+                watched = Watched(There(next(iter(running.sockets)).getsockname()[1]))
+                await watched.until(lambda: len(watched.ended) == 2)
+                return watched.ended
+
+    assert asyncio.run(scene()) == ["the socket was turned away (HTTP 302)"] * 2
+    assert strayed == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:port", "[::1", f"{'a' * 70}.example"])
+def test_an_address_that_cannot_be_read_stops_nothing_and_is_not_shown(host: str) -> None:
+    class Nowhere(There):
+        def address(self) -> tuple[str, dict[str, str]]:
+            return f"ws://{host}/?token=SECRET", {}
+
+    watched = Watched(Nowhere(0))
+    asyncio.run(watched.until(lambda: len(watched.ended) == 2))
+    assert all(told.startswith("the socket could not be opened (") for told in watched.ended)
+    assert not [told for told in watched.ended if "SECRET" in told]
+
+
+def test_a_socket_on_this_machine_is_reached_past_any_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    async def handler(line: ServerConnection) -> None:
+        await line.send("here")
+        await line.wait_closed()
+
+    async def scene() -> list[bytes | str]:
+        async with server(handler) as port:
+            watched = Watched(There(port))
+            await watched.until(lambda: bool(watched.frames or watched.ended))
+            return watched.frames
+
+    assert asyncio.run(scene()) == [b"here"]
+
+
+def test_an_end_says_with_which_code_the_provider_closed_and_none_of_its_words() -> None:
+    async def handler(line: ServerConnection) -> None:
+        await line.recv()
+        await line.close(1008, "SECRET \x1b[31m")
+
+    async def scene() -> list[str]:
+        async with server(handler) as port:
+            watched = Watched(There(port))
+            await watched.until(lambda: len(watched.ended) == 1)
+            return watched.ended
+
+    assert asyncio.run(scene()) == ["the socket ended (closed by the provider with code 1008)"]
