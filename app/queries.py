@@ -59,18 +59,21 @@ def broken(view: View) -> list[str]:
 def unfed(view: View) -> str | None:
     """Say why no price can be relied on, None if one can or while nobody shows any.
 
-    A feed that judges its symbols one by one is judged by those whose market is open: a week-end makes none stale.
+    A feed that judges its symbols one by one is judged by those whose market is open: a week-end makes none stale, nor
+    does a start in it that knows no price yet.
     """
     if view.snapshot is None:
         return None
     feed, fed = feed_age(view), view.snapshot.symbols
+    traded = [one for one in fed if one.state != "closed"]
+    if fed and not traded:
+        return None
     if not view.snapshot.marks:
         return "no price has been seen yet"
     if not fed:
         age = (view.wall() - view.snapshot.started_at).total_seconds() if feed is None else feed
         return f"the newest price is {age:.0f} s old" if age > FEED_LATE else None
-    traded = [one for one in fed if one.state != "closed"]
-    if traded and all(one.state != "live" for one in traded):
+    if all(one.state != "live" for one in traded):
         return f"no provider gives a price of {_list(one.symbol for one in traded)}"
     return None
 
@@ -105,7 +108,8 @@ def fed_badly(view: View) -> list[str]:
     """Return what is wrong with the prices of some symbols although others are well fed."""
     fed = view.snapshot.symbols if view.snapshot else []
     told = [f"the price of {one.symbol} is in doubt: {one.doubt}" for one in fed if one.doubt]
-    if stale := [one.symbol for one in fed if one.state == "stale"]:
+    told += [f"no provider will give a price of {one.symbol}: {one.refused}" for one in fed if one.refused]
+    if stale := [one.symbol for one in fed if one.state == "stale" and not one.refused]:
         told.append(f"nobody gives a price of {_list(stale)}")
     for provider in sorted({one.provider for one in fed if one.provider != one.primary}):
         theirs = [one for one in fed if one.provider == provider != one.primary]
@@ -380,6 +384,7 @@ def symbols(view: View) -> list[schemas.SymbolAnswer]:
             closed=one.closed or None,
             doubt=one.doubt or None,
             hole=one.hole or None,
+            refused=one.refused or None,
         )
         for one in engine(view).symbols
     ]

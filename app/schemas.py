@@ -344,7 +344,8 @@ class ProviderAnswer(Struct, frozen=True):
 class SymbolAnswer(Struct, frozen=True):
     """How well a symbol is fed. `age_seconds` is that of its newest message, in session time of its exchange.
 
-    `doubt` says why no entry may rest on its price, `hole` what its bars lack, `closed` why its market is closed.
+    `doubt` says why no entry may rest on its price, `hole` what its bars lack, `closed` why its market is closed,
+    `refused` why no provider will ever give a price of it.
     """
 
     symbol: str
@@ -355,6 +356,7 @@ class SymbolAnswer(Struct, frozen=True):
     closed: str | None
     doubt: str | None
     hole: str | None
+    refused: str | None
 
 
 class LimitAnswer(Struct, frozen=True):

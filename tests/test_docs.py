@@ -51,6 +51,7 @@ PROGRAMS = {
     "ps",
     "sqlite3",
     "python",
+    "timedatectl",
 }
 REASONS = ("broken", "unfed", "standstill", "weakened", "fed_badly", "ready")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")

@@ -11,6 +11,7 @@ from support.house import MINUTE, START, House, Puppet
 
 from app import queries
 from app.cache import Cache
+from app.feed import SymbolState, SymbolStatus
 from app.model import ENTER
 from app.snapshot import LastQuote, Snapshot
 from app.view import View
@@ -68,3 +69,19 @@ def test_the_age_of_a_price_in_a_fast_replay_is_taken_within_one_snapshot(view: 
     assert queries.feed_age(view) == 0.0
     view.snapshot = shown(START, quotes=[quote(START - MINUTE)])
     assert queries.feed_age(view) == 60.0
+
+
+def fed(symbol: str, state: SymbolState) -> SymbolStatus:
+    return SymbolStatus(symbol, state, "first", "first", None)
+
+
+def test_a_start_while_every_market_is_closed_is_not_unfed_although_no_price_is_known(view: View) -> None:
+    view.snapshot = shown(view.book.marked_at, marks={}, quotes=[], symbols=[fed("ACME", "closed")])
+    assert queries.unfed(view) is None
+    view.snapshot = shown(view.book.marked_at, marks={}, quotes=[], symbols=[fed("ACME", "waiting")])
+    assert queries.unfed(view) == "no price has been seen yet"
+
+
+def test_a_symbol_whose_market_is_open_is_not_fed_by_the_price_of_one_whose_market_is_closed(view: View) -> None:
+    view.snapshot = shown(view.book.marked_at, symbols=[fed("ACME", "closed"), fed("BTC/USD", "stale")])
+    assert queries.unfed(view) == "no provider gives a price of BTC/USD"

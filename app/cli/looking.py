@@ -208,7 +208,7 @@ def _what(fed: dict[str, Any]) -> str:
     """Say what a person should know of one symbol's prices."""
     elsewhere = f"instead of {fed['primary']}" if fed["provider"] != fed["primary"] else ""
     doubt = f"in doubt: {fed['doubt']}" if fed["doubt"] else ""
-    return "; ".join(filter(None, (fed["closed"], elsewhere, doubt, fed["hole"])))
+    return "; ".join(filter(None, (fed["refused"], fed["closed"], elsewhere, doubt, fed["hole"])))
 
 
 def built_in() -> list[dict[str, Any]]:

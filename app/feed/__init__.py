@@ -52,7 +52,8 @@ class SymbolStatus(Struct, frozen=True):
     """How well one symbol is fed. `age` is that of its newest message in seconds of its exchange's session time.
 
     `provider` is the one whose prices count, `primary` the one that is meant to. `closed` says why its market is closed
-    and when it opens, `doubt` why no entry may rest on its price now, `hole` what its bars lack.
+    and when it opens, `doubt` why no entry may rest on its price now, `hole` what its bars lack, and `refused` why no
+    provider will ever give a price of it.
     """
 
     symbol: str
@@ -63,6 +64,7 @@ class SymbolStatus(Struct, frozen=True):
     closed: str = ""
     doubt: str = ""
     hole: str = ""
+    refused: str = ""
 
 
 class Feed(Protocol):

@@ -12,11 +12,12 @@ from msgspec import Struct
 
 from app.feed.lane import Lane
 from app.feed.route import Route
-from app.feed.source import Source
+from app.feed.source import CHECK_AT_MOST, Source
 from app.feed.tolerance import Tolerance
 from app.model import Symbol
 
-FOR_PRICES, FOR_HOLES, FOR_CHECKS = 0.0, 0.25, 0.75  # what each use leaves of a limit
+# What each use leaves of a limit. Holes leave less than `plan.SHARE` does, else prices in use would starve them.
+FOR_PRICES, FOR_HOLES, FOR_CHECKS = 0.0, 0.1, 0.75
 
 SOON = timedelta(seconds=3)
 
@@ -34,7 +35,7 @@ def due(source: Source, routes: Mapping[str, Route], tolerance: Tolerance, now: 
     wanted = []
     for name, lane in source.lanes.items():
         every, reserve = _how_often(source, routes[name], lane, tolerance, now)
-        if every is not None and (lane.asked is None or now - lane.asked >= every):
+        if every is not None and not source.waits(reserve, now) and (lane.asked is None or now - lane.asked >= every):
             wanted.append((reserve, lane.asked or lane.heard, name))
     return [Ask(source.name, source.symbols[name], reserve) for reserve, _, name in sorted(wanted)[: source.room(now)]]
 
@@ -48,8 +49,8 @@ def _how_often(
     pace = source.pace(tolerance.poll)
     if lane is route.use or not route.use.well(now, tolerance.lost):
         return _for_the_price(source, route, lane, tolerance, now), FOR_PRICES
-    if route.doubt.reason:
-        return pace, FOR_PRICES
+    if route.doubt.reason:  # an old doubt may last for hours, and is not worth all credits
+        return (pace, FOR_PRICES) if route.doubt.urgent(now) else (max(pace, CHECK_AT_MOST), FOR_HOLES)
     if lane.silence(now) <= tolerance.silence:
         return None, FOR_CHECKS
     if route.nearer(lane):

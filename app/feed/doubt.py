@@ -12,6 +12,7 @@ from app.model import Quote
 CONFIRMATIONS = 5  # ticks at the new level …
 ALONE = timedelta(seconds=30)  # … over so long are a move and no misprint, where no other provider can be asked
 TOGETHER = timedelta(seconds=90)  # where one can, it gets time to say what it sees: some look once a minute
+COMPARED = timedelta(minutes=10)  # nobody to compare with for so long, and one provider is believed like an only one
 CALM = timedelta(seconds=10)  # after a misprint, before the symbol is believed again
 
 
@@ -19,8 +20,8 @@ class Doubt:
     """What is known against one symbol's price. `spike` and `divergence` are fractions of the price, None is off.
 
     `jump` is the newest price that is too far from the ones before, None while there is none; `count` is how many there
-    were since `since`. `span` is how long they have to last to be believed. `reason` is why the symbol is in doubt,
-    empty while it is not.
+    were since `since`. `span` is how long they have to last to be believed. `confirmed` says that one was since it was
+    last looked at. `reason` is why the symbol is in doubt, empty while it is not.
     """
 
     def __init__(self, spike: float | None, divergence: float | None) -> None:
@@ -31,24 +32,45 @@ class Doubt:
         self.span = ALONE
         self.count = 0
         self._calm_at: datetime | None = None
-        self.reason = self._spiked = self._apart = ""
+        self._compared: datetime | None = None  # when two providers were last found apart
+        self.confirmed = False
+        self.reason = self._spiked = self._apart = self._clock = ""
 
     def passes(self, quote: Quote) -> bool:
         """Say whether a tick may be a price; one that jumps may not, until enough others have confirmed it."""
-        reference, limit, price = self.reference, self._spike, quote.price
-        if reference is None or limit is None or abs(price - reference) <= limit * reference:
-            self.reference = price
+        reference, limit = self.reference, self._spike
+        if reference is None or limit is None or self.fits(quote):
+            self.reference = quote.price
             if self.jump is not None:
                 self._refute(quote.received)
             return True
         self._suspect(quote, reference, limit)
         return self.jump is None
 
+    def fits(self, quote: Quote) -> bool:
+        """Say whether a tick is near what is believed; nothing follows from it."""
+        reference, limit = self.reference, self._spike
+        return reference is None or limit is None or abs(quote.price - reference) <= limit * reference
+
+    def urgent(self, now: datetime) -> bool:
+        """Say whether the next words of another provider decide about a jump."""
+        return self.since is not None and now - self.since <= TOGETHER
+
     def confirm(self) -> None:
         """Believe the jump: another provider sees it too, or it has lasted."""
         self.reference = self.jump
-        self.jump, self.since, self.count, self._calm_at = None, None, 0, None
+        self.jump, self.since, self.count, self._calm_at, self.confirmed = None, None, 0, None, True
         self._say(spiked="")
+
+    def rest(self) -> None:
+        """Let go of what was suspected when the market closed; its opening is another day's matter."""
+        if self.jump is not None or self.reason:
+            self.jump, self.since, self.count, self._calm_at = None, None, 0, None
+            self._say(spiked="", apart="")
+
+    def mind_the_clock(self, reason: str) -> None:
+        """Doubt every price while our own clock is wrong, or none any more for that, if there is no reason."""
+        self._say(clock=reason)
 
     def refute(self, now: datetime) -> None:
         """Do not believe the jump: another provider does not see it."""
@@ -61,17 +83,19 @@ class Doubt:
         if self.reference is None or self._spike is None or self.near(price, self.reference):
             self.reference = price
 
-    def compare(self, provider: str, price: float, other: str, other_price: float) -> None:
-        """Compare two providers' prices of the same moment; `provider` is the one in use."""
+    def compare(self, provider: str, price: float, told: Quote) -> None:
+        """Compare the price in use, which is `provider`'s, with what another one told of the same moment."""
         limit = self._divergence
         if limit is None:
             return
-        apart = abs(price / other_price - 1)
-        told = f"{provider} says {price:.10g}, {other} {other_price:.10g}: {apart:.1%} apart (limit {limit:.1%})"
-        self._say(apart=told if apart > limit else "")
+        apart, self._compared = abs(price / told.price - 1), told.received
+        text = f"{provider} says {price:.10g}, {told.provider} {told.price:.10g}: {apart:.1%} apart (limit {limit:.1%})"
+        self._say(apart=text if apart > limit else "")
 
     def forget(self, now: datetime) -> None:
-        """Let go of a misprint after a while of calm."""
+        """Let go of a misprint after a while of calm, and of a difference that nobody can confirm any more."""
+        if self._apart and self._compared is not None and now - self._compared >= COMPARED:
+            self._say(apart="")
         if self.jump is None and self._calm_at is not None and now >= self._calm_at:
             self._calm_at = None
             self._say(spiked="")
@@ -94,7 +118,8 @@ class Doubt:
     def _refute(self, now: datetime) -> None:
         self.jump, self.since, self.count, self._calm_at = None, None, 0, now + CALM
 
-    def _say(self, *, spiked: str | None = None, apart: str | None = None) -> None:
+    def _say(self, *, spiked: str | None = None, apart: str | None = None, clock: str | None = None) -> None:
         self._spiked = self._spiked if spiked is None else spiked
         self._apart = self._apart if apart is None else apart
-        self.reason = "; ".join(filter(None, (self._spiked, self._apart)))
+        self._clock = self._clock if clock is None else clock
+        self.reason = "; ".join(filter(None, (self._clock, self._spiked, self._apart)))

@@ -41,13 +41,13 @@ class Ear:
         self.join, self._setup, self._tape = join, _encode(setup), tape
         self._looks = 0
 
-    def look(self, now: datetime) -> list[Ask | Fetch]:
+    def look(self, now: datetime, clock_offset: float | None = None) -> list[Ask | Fetch]:
         if self._tape:
             if self._looks % SETUP_EVERY == 0:
                 self._tape.write("", "setup", "", self._setup, now)
             self._looks += 1
-            self._tape.write("", "look", "", b"", now)
-        return self.join.look(now)
+            self._tape.write("", "look", "", b"" if clock_offset is None else b"%.0f" % clock_offset, now)
+        return self.join.look(now, clock_offset)
 
     def opened(self, provider: str, at: datetime) -> None:
         if self._tape:
@@ -58,6 +58,11 @@ class Ear:
         if self._tape:
             self._tape.write(provider, "ended", "", trouble.encode(), at)
         self.join.ended(provider, at, trouble)
+
+    def refused(self, provider: str, error: FeedError, at: datetime) -> None:
+        if self._tape:
+            self._tape.write(provider, "refused", "", _encode(_no(error)), at)
+        self.join.refused(provider, error)
 
     def framed(self, provider: str, frame: bytes | str, received: datetime) -> None:
         if self._tape:
@@ -98,11 +103,13 @@ def play(join: Join, one: Arrived) -> None:
     at = one.received
     match one.channel:
         case "look":
-            join.look(at)
+            join.look(at, float(one.payload) if one.payload else None)
         case "opened":
             join.opened(one.provider, at)
         case "ended":
             join.ended(one.provider, at, one.payload.decode())
+        case "refused":
+            join.refused(one.provider, _error(one.payload))
         case "socket":
             join.framed(one.provider, one.payload, at)
         case "quote":

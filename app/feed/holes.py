@@ -19,12 +19,13 @@ from app.model import Bar, Quote
 SETTLES = timedelta(seconds=5)  # a provider needs so long to have the bar that has just closed
 RETRY = timedelta(seconds=20)
 TRIES = 4
+WORTH_WAITING = timedelta(minutes=10)  # for credits, while a strategy sees no bars
 
 
 class _Symbol:
     """The bars of one symbol: `last` is the closing of the newest one told, `whole_from` from when bars are whole."""
 
-    __slots__ = ("due", "held", "last", "open", "session", "tries", "whole_from")
+    __slots__ = ("asked_again", "due", "failing", "held", "last", "open", "session", "tries", "whole_from")
 
     def __init__(self, session: Session, now: datetime) -> None:
         self.session = session
@@ -34,6 +35,8 @@ class _Symbol:
         self.held: list[Bar] = []
         self.due = now
         self.tries = 0
+        self.asked_again = False
+        self.failing: datetime | None = None  # since when it cannot be filled
 
 
 class Holes:
@@ -51,6 +54,8 @@ class Holes:
 
     def add(self, quote: Quote) -> list[Bar]:
         """Take in a tick; return the bars that can be told now."""
+        if quote.time > quote.received:  # a source whose clock is ahead must not close a bar that still runs
+            quote = replace(quote, time=quote.received)
         closed = self._builder.add(quote)
         return self._told(self._symbols[quote.symbol], closed) if closed else closed
 
@@ -77,7 +82,7 @@ class Holes:
         one.whole_from = None
         one.held.clear()  # they are fetched with the rest
         if not one.open:
-            one.open, one.tries = True, 0
+            one.open, one.tries, one.failing, one.asked_again = True, 0, None, False
 
     def wanted(self, symbol: str, now: datetime) -> int:
         """Return how many of the newest closed bars are to be fetched now, 0 for none."""
@@ -109,15 +114,21 @@ class Holes:
             news = [bar for bar in news if bar.closes <= one.whole_from]
         told = [replace(bar, late=True) for bar in news]
         one.last = max([bar.closes for bar in told], default=one.last or now)
-        one.tries = 0
+        one.tries, one.failing = 0, None
+        if self._lacks(one) and one.whole_from is not None and now >= one.whole_from + SETTLES and not one.asked_again:
+            one.asked_again, one.due = True, now + RETRY  # the provider may be slower than usual with its newest bar
+            return told
         return told + self._settle(one, now)
 
     def failed(self, symbol: str, now: datetime, until: datetime | None = None) -> bool:
-        """Note that nothing could be fetched; try again later, or at `until`. Say whether it was tried often enough."""
+        """Note that nothing could be fetched; try again later, or at `until`. Say whether that went on for long enough.
+
+        Credits are waited for as well, but not for ever; a history is, since every symbol wants one at once.
+        """
         one = self._symbols[symbol]
-        one.due = until or now + RETRY
+        one.due, one.failing = until or now + RETRY, one.failing or now
         one.tries += until is None
-        return one.tries >= TRIES
+        return one.tries >= TRIES or (one.last is not None and now - one.failing >= WORTH_WAITING)
 
     def give_up(self, symbol: str, now: datetime) -> list[Bar]:
         """Leave the hole as it is; return the bars that waited behind it."""

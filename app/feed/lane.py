@@ -25,9 +25,9 @@ class Lane:
     """What one provider tells of one symbol.
 
     `last` is its newest tick, `heard` when a message came that says something of the present. `asked` is when it was
-    last asked for a price, `failed` how many answers failed since it was heard. `unasked` is why it is never asked,
-    `refused` why it will never tell anything at all, `wrong` why its prices are not believed. `dropped` counts ticks
-    that were no news, by verdict.
+    last asked for a price, and `reserve` what that had to leave of the credits; `failed` is how many answers failed
+    since it was heard. `unasked` is why it is never asked, `refused` why it will never tell anything at all, `wrong`
+    why its prices are not believed. `dropped` counts ticks that were no news, by verdict.
     """
 
     __slots__ = (
@@ -41,6 +41,7 @@ class Lane:
         "last",
         "provider",
         "refused",
+        "reserve",
         "right_since",
         "session",
         "steady_since",
@@ -54,6 +55,7 @@ class Lane:
         self.last: Quote | None = None
         self.heard = began
         self.asked: datetime | None = None
+        self.reserve = 0.0
         self.failed = 0
         self.unasked = self.refused = self.wrong = ""
         self.steady_since: datetime | None = None  # well since then

@@ -29,7 +29,7 @@ class LiveFeed:
     def __init__(self, ear: Ear, clock: Clock, interval: timedelta, connect: Connect = dial) -> None:
         self._ear, self._join, self._clock, self._interval, self._connect = ear, ear.join, clock, interval, connect
         self._arrived, self._left = asyncio.Event(), asyncio.Event()
-        self._tape_ended = ""
+        self._told: set[str] = set()
 
     def history(self, position: int) -> Iterable[MarketEvent]:
         """Return nothing: what happened before the start is a hole like any other and comes as late bars."""
@@ -69,18 +69,29 @@ class LiveFeed:
                 if source.streamed:
                     tasks.create_task(self._listen(source))
             while True:
-                for wish in self._ear.look(self._clock.now()):
+                for wish in self._ear.look(self._clock.now(), self._clock_offset()):
                     tasks.create_task(self._ask(wish) if isinstance(wish, Ask) else self._fetch(wish))
                 self._arrived.set()
                 await asyncio.sleep(LOOK_SECONDS)
-                self._tell_of_the_tape()
+                self._tell_of_files()
 
-    def _tell_of_the_tape(self) -> None:
-        """Log once that nothing is written down any more; the feed goes on."""
-        ended = self._ear.tape_ended()
-        if ended and not self._tape_ended:
-            get_logger().error("the tape ended", reason=ended)
-        self._tape_ended = ended
+    def _clock_offset(self) -> float | None:
+        """Return by how many milliseconds the provider nearest to our clock is ahead of it, None if nobody knows."""
+        told = [source.provider.figures().clock_offset_ms for source in self._join.sources.values()]
+        return min((one for one in told if one is not None), key=abs, default=None)
+
+    def _tell_of_files(self) -> None:
+        """Log what cannot be written down or read, each fault once; the feed goes on."""
+        self._tell("the tape ended", self._ear.tape_ended())
+        for source in self._join.sources.values():
+            self._tell("credits are not shared", source.budget.trouble)
+            if source.budget.lost:
+                self._tell("credits were lost", f"what {source.name} had used today could not be read")
+
+    def _tell(self, event: str, reason: str) -> None:
+        if reason and reason not in self._told:
+            self._told.add(reason)
+            get_logger().error(event, reason=reason)
 
     async def _listen(self, source: Source) -> None:
         """Keep one provider's socket open and take what it brings."""
@@ -96,7 +107,7 @@ class LiveFeed:
         socket.on_end = lambda at, trouble: ear.ended(name, at, trouble)
         await socket.run(take, self._room)
         if socket.refused is not None:
-            source.refused("", socket.refused)
+            ear.refused(name, socket.refused, self._clock.now())
 
     async def _room(self) -> None:
         """Wait until the line is short; what a socket has not read yet stays with its sender."""
@@ -134,6 +145,8 @@ class LiveFeed:
 
 def most_hopeful(faults: Sequence[FeedError]) -> FeedError:
     """Return the error that says most of when to try again: a passing one, then credits, then a no for good."""
+    if len(faults) > 1 and all(isinstance(fault, FINAL) for fault in faults):
+        return NotEntitled("; ".join(map(str, faults)))
     passing = [fault for fault in faults if not isinstance(fault, (*FINAL, OutOfCredits))]
     spent = [fault for fault in faults if isinstance(fault, OutOfCredits)]
     return next(iter([*passing, *spent, *faults]), NotEntitled("no provider has bars of this symbol"))

@@ -35,11 +35,7 @@ NO_KEY = Secret("")
 
 def live_feed(settings: Settings, symbols: Sequence[Symbol], clock: Clock, directory: Path) -> LiveFeed:
     """Return the feed of the real market. Raise ConfigurationError for what cannot be fed so, with the reason."""
-    setup = setup_of(settings, symbols, clock)
-    for plan in setup.plans:
-        sessions = {one.name: session_of(one) for one in symbols}
-        every = settings.limits.max_quote_age or settings.bar_interval
-        refuse_what_cannot_fit(plan, setup.led_by(plan.provider), sessions, every, clock.now())
+    setup = fitting_setup(settings, symbols, clock)
     web = client(settings.httpx_pool_connections, settings.httpx_pool_maxsize, __version__)
     sources = [source_of(settings, plan, clock, directory, web) for plan in setup.plans]
     tape = None
@@ -64,6 +60,16 @@ def tape_feed(settings: Settings, directory: Path, clock: ReplayClock, speed: fl
         return join
 
     return TapeFeed(read(directory), set_up, clock, speed)
+
+
+def fitting_setup(settings: Settings, symbols: Sequence[Symbol], clock: Clock) -> Setup:
+    """Return how the feed is put together. Raise ConfigurationError for what no order or no plan can feed."""
+    setup = setup_of(settings, symbols, clock)
+    for plan in setup.plans:
+        sessions = {one.name: session_of(one) for one in symbols}
+        every = settings.limits.max_quote_age or settings.bar_interval
+        refuse_what_cannot_fit(plan, setup.led_by(plan.provider), sessions, every, clock.now())
+    return setup
 
 
 def setup_of(settings: Settings, symbols: Sequence[Symbol], clock: Clock) -> Setup:
@@ -131,6 +137,7 @@ def tolerance(settings: Settings) -> Tolerance:
         lost=seconds(settings.feed_lost),
         hold=seconds(settings.feed_return),
         poll=seconds(settings.feed_poll),
+        clock=settings.limits.max_clock_offset,
         spike=settings.feed_spike,
         divergence=settings.feed_divergence,
     )

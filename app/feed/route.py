@@ -6,7 +6,7 @@ A primary that recovered has to hold for a while before it is used again, the lo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -36,7 +36,7 @@ class Route:
     """The lanes of one symbol, the primary first, and the one in use. `doubt` watches the price they give.
 
     `hold` is for how long a better lane has to be well before it is used again. `blocked` is what the account was told
-    last of the doubt, `lost` whether no lane is well.
+    last of the doubt, `lost` whether no lane is well, `told` the newest time of a price that was told.
     """
 
     def __init__(self, symbol: Symbol, lanes: Sequence[Lane], session: Session, doubt: Doubt, hold: timedelta) -> None:
@@ -44,6 +44,7 @@ class Route:
         self.use = self.lanes[0]
         self.blocked = ""
         self.lost = False
+        self.told: datetime | None = None
         self._hold = hold
         self._failures: deque[datetime] = deque(maxlen=16)
 
@@ -51,15 +52,15 @@ class Route:
     def primary(self) -> Lane:
         return self.lanes[0]
 
-    def judge(self, now: datetime, patience: timedelta, quiet: timedelta) -> Switch | None:
-        """Look at the lanes; return the switch that was made, if any.
+    def judge(self, now: datetime, patience: Mapping[str, timedelta], quiet: timedelta) -> Switch | None:
+        """Look at the lanes; return the switch that was made, if any. Each provider is given its own `patience`.
 
         A lane that takes over has to have been heard within `quiet`: one that fell silent with the other is no help.
         """
-        well = [lane for lane in self.lanes if self._look(lane, now, patience)]
+        well = [lane for lane in self.lanes if self._look(lane, now, patience[lane.provider])]
         others = any(lane is not self.use and not (lane.unasked or lane.wrong) for lane in self.lanes)
         self.doubt.span = TOGETHER if others else ALONE
-        ill = not self.use.well(now, patience)
+        ill = not self.use.well(now, patience[self.use.provider])
         self.lost = ill and not well
         if ill:
             heard = [lane for lane in well if lane.silence(now) <= quiet]
@@ -77,7 +78,7 @@ class Route:
         if lane.wrong:
             self._rehabilitate(lane, told, doubt.reference or used.price)
         elif doubt.jump is None:
-            doubt.compare(self.use.provider, used.price, lane.provider, told.price)
+            doubt.compare(self.use.provider, used.price, told)
         elif doubt.near(told.price, doubt.jump):
             doubt.confirm()
         elif self._contradicts(told):
@@ -100,6 +101,17 @@ class Route:
         if doubt.since is None or doubt.reference is None or doubt.count < CONTRADICTED:
             return False
         return told.time >= doubt.since and doubt.near(told.price, doubt.reference)
+
+    def later(self, quote: Quote) -> bool:
+        """Note the time of a tick that is to be a price; say no to one older than the price before it.
+
+        Over a switch, the provider that takes over may know less than was told already, or tell everything late.
+        """
+        time = min(quote.time, quote.received)
+        if self.told is not None and time < self.told:
+            return False
+        self.told = time
+        return True
 
     def holding(self, now: datetime) -> timedelta:
         """Return for how long a better lane has to be well now."""

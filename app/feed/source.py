@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -15,6 +16,10 @@ from app.model import Quote, Symbol
 
 FINAL = (WrongKey, NotEntitled, UnknownInstrument)  # what no later try will change
 BLIP = timedelta(seconds=5)  # an interruption so short leaves the bars as they are
+ROUGH = timedelta(
+    seconds=30
+)  # the same of a socket that keeps ending: rough bars in time are worth more than late ones
+FLAPS, FLAPPING = 3, timedelta(minutes=10)  # so many interruptions within so long
 CUT_OFF = timedelta(seconds=3)
 MISSED_ROUNDS = 2.5  # rounds of questions without an answer that make a provider look silent
 CHECK_SHARE = 0.25  # of a day's credits, for comparing prices with the provider in use
@@ -38,10 +43,12 @@ class Source:
         self.streamed: set[str] = set()  # what the socket carries
         self.opened: datetime | None = None
         self.trouble = ""
+        self.answering = False  # the last question was answered, and no socket ended since
         self.failovers = self.messages = self.unreadable = 0
         self._ended: datetime | None = None
+        self._ends: deque[datetime] = deque(maxlen=FLAPS)
         self._polled: dict[str, int] = {}  # of a streamed symbol the answers in a row that its socket had not told
-        self._wait_until: datetime | None = None
+        self._waits: dict[float, datetime] = {}  # by what a question has to leave of the credits, until when
         self._last_asked: datetime | None = None
         self._checks: tuple[datetime, timedelta] | None = None  # when it was reckoned how often to compare
 
@@ -55,16 +62,18 @@ class Source:
 
     def open(self, at: datetime) -> list[str]:
         """Note that the socket is open; return the symbols whose bars it left incomplete while it was not."""
-        missed = self._ended is not None and at - self._ended > BLIP
-        first = self._ended is None
-        self.opened, self._ended, self.trouble = at, None, ""
-        return list(self.streamed) if missed or first else []
+        ended, self.opened, self._ended, self.trouble = self._ended, at, None, ""
+        if ended is None:
+            return list(self.streamed)
+        flapping = len(self._ends) == FLAPS and at - self._ends[0] <= FLAPPING
+        return list(self.streamed) if at - ended > (ROUGH if flapping else BLIP) else []
 
     def end(self, at: datetime, trouble: str) -> None:
         """Note that the socket is closed, and why."""
         if self.opened is not None:
             self._ended = at
-        self.opened, self.trouble = None, trouble
+            self._ends.append(at)
+        self.opened, self.trouble, self.answering = None, trouble, False
 
     def cut_off(self, now: datetime) -> bool:
         """Say whether the socket was lost for so long that it will not be back at once."""
@@ -81,22 +90,35 @@ class Source:
             return ()
 
     def refused(self, symbol: str, error: FeedError) -> None:
-        """Note the provider's no to a symbol on its socket (to all, if empty): it may still answer questions."""
+        """Note the provider's no to a symbol on its socket: it may still answer questions.
+
+        Without a symbol it is a no to more than it carries already, or to everything, if it carries nothing.
+        """
         self.trouble = str(error)
         if isinstance(error, FINAL):
-            self.streamed -= {symbol} if symbol else set(self.streamed)
+            untold = {name for name in self.streamed if self.lanes[name].last is None}
+            gone = {symbol} if symbol else untold or set(self.streamed)
+            self.streamed -= gone
+            self._polled = {name: times for name, times in self._polled.items() if name not in gone}
             self._give_up()
 
     def unanswered(self, symbol: str, error: FeedError, at: datetime) -> None:
         """Note a question without an answer. What is refused for good is not asked again; its socket may still tell."""
         lane, self.trouble = self.lanes[symbol], str(error)
         if isinstance(error, OutOfCredits):
-            self._wait_until = error.until or at + CREDITS_PAUSE
+            self._waits[lane.reserve] = error.until or at + CREDITS_PAUSE
+            lane.asked = None  # it was not: who had no luck comes first next time
         elif isinstance(error, FINAL):
             lane.unasked = str(error)
             self._give_up()
         else:
             lane.failed += 1
+            self.answering = False
+
+    def answered(self) -> None:
+        """Note a question that was answered."""
+        self.messages += 1
+        self.answering, self.trouble = True, ""
 
     def _give_up(self) -> None:
         """Refuse the lanes that are neither streamed nor may be asked."""
@@ -142,15 +164,19 @@ class Source:
 
     def room(self, now: datetime) -> int:
         """Return how many questions may be asked now."""
-        if self._wait_until is not None and now < self._wait_until:
-            return 0
         gap = self._gap(now)
         if gap is None:
             return AT_ONCE
         return int(self._last_asked is None or now - self._last_asked >= gap)
 
-    def asked(self, at: datetime) -> None:
-        self._last_asked = at
+    def waits(self, reserve: float, now: datetime) -> bool:
+        """Say whether credits lack for a question that has to leave so much: one that may take as many had none."""
+        return any(left <= reserve and now < until for left, until in self._waits.items())
+
+    def asked(self, symbol: str, reserve: float, at: datetime) -> None:
+        """Note that a symbol's price is asked for, leaving the fraction `reserve` of the credits."""
+        lane = self.lanes[symbol]
+        lane.asked, lane.reserve, self._last_asked = at, reserve, at
 
     def _gap(self, now: datetime) -> timedelta | None:
         """Return the time between two questions that makes scarce credits last until the day ends."""
@@ -171,7 +197,7 @@ class Source:
         return ProviderStatus(
             name=self.name,
             role="primary" if primaries else "backup",
-            connected=self.opened is not None or any(lane.failed == 0 and lane.asked for lane in self.lanes.values()),
+            connected=self.opened is not None or self.answering,
             symbols=list(used),
             last_message=max(heard, default=None),
             messages=self.messages,

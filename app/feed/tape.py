@@ -21,7 +21,7 @@ from msgspec import Struct
 from app.clock import EPOCH, Clock
 from app.errors import InputError
 
-Channel = Literal["setup", "look", "opened", "ended", "socket", "quote", "no_quote", "bars", "no_bars"]
+Channel = Literal["setup", "look", "opened", "ended", "refused", "socket", "quote", "no_quote", "bars", "no_bars"]
 
 MAGIC = b"tape 1\n"
 GZIP = 31  # zlib's word for a stream with gzip's header and checksum
@@ -132,7 +132,7 @@ class Tape:
         self._file = None
 
     def _end(self, fault: OSError) -> None:
-        self.ended = f"the tape in {self._directory} ended: {fault.strerror or fault}"
+        self.ended = f"the tape in {self._directory} ended: {fault.strerror or fault}; mend it, then start again"
         file, self._file = self._file, None
         if file is not None:
             file.close()

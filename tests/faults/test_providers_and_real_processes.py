@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.provider_double import FinnhubDouble, Market, TwelveDataDouble
-from support.running import Appliance, appliance, wait_until
+from support.running import Appliance, appliance, free_port, wait_until
 from support.tradectl import Said, tradectl
 
 pytestmark = pytest.mark.xdist_group("providers")  # they share one appliance
@@ -268,13 +268,50 @@ def test_what_was_taped_is_played_again_through_the_same_feed(outside: Outside, 
     again.mkdir()
     settings = {**outside.settings, "DATA_DIR": str(again), "FINNHUB_API_KEY": "", "TWELVEDATA_API_KEY": ""}
     settings |= {key: running.settings_given[key] for key in ("STRATEGIES", "BAR_SECONDS", "INITIAL_CAPITAL")}
-    settings["MARKET_DATA"] = "simulated"
-    said = tradectl("engine", "--replay", tape, cwd=tmp_path, **settings)
+    settings |= {"MARKET_DATA": "simulated", "REDIS_URL": "redis://127.0.0.1:1", "API_PORT": str(free_port())}
+    said = tradectl("run", "--replay", tape, "--exit-at-end", cwd=tmp_path, **settings)
     assert said.code == 0, said.err
-    shown = tradectl("ledger", "show", "--kind", "OrderFilled", "--json", "--data-dir", again, cwd=tmp_path)
+    account = again / "replays" / "tape"
+    shown = tradectl("ledger", "show", "--kind", "OrderFilled", "--json", "--data-dir", account, cwd=tmp_path)
     replayed = [entry["body"]["fill"] for entry in shown.json["items"]]
     assert len(replayed) >= len(fills) - 1
     key = ("symbol", "side", "price", "quoted_at", "provider")
     taken = {tuple(str(fill[name]) for name in key) for fill in replayed}
     same = [fill for fill in fills if tuple(str(fill[name]) for name in key) in taken]
     assert len(same) >= len(fills) - 2, (fills, replayed)
+
+
+# -- files that cannot be written ---------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_written_down_is_told_and_trading_goes_on(outside: Outside, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    broken = {"FEED_TAPE": str(file), "QUOTA_DIR": str(file), "TWELVEDATA_STREAM_SYMBOLS": "0"}  # so that it is asked
+    with appliance(tmp_path, **outside.settings, **broken) as running:
+        running.wait_for_entry("OrderFilled", 1)
+        wait_until(lambda: "credits are counted in memory" in running.engine.said(), "a word", running.engine.said)
+        assert f"the tape in {file} ended: " in running.engine.said()
+        assert running.engine.said().count("the tape ended") == 1
+        assert running.engine.said().count("credits are not shared") == 1
+
+
+def test_the_doctor_says_that_credits_cannot_be_counted_where_others_see_them(outside: Outside, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said, found = examined(outside, tmp_path, QUOTA_DIR="file")
+    assert said.code == 1
+    assert found["finnhub", "credits"]["outcome"] == "failed"
+    assert "credits are counted in memory" in found["finnhub", "credits"]["text"]
+
+
+def test_what_the_doctor_makes_is_kept_from_other_users(outside: Outside, tmp_path: Path) -> None:
+    examined(outside, tmp_path, DATA_DIR="fresh")
+    made = [tmp_path / "fresh", *(tmp_path / "fresh").iterdir()]
+    assert len(made) > len(KEYS)
+    assert not [path for path in made if path.stat().st_mode & 0o027]
+
+
+def test_the_doctor_tells_settings_that_the_engine_would_refuse(outside: Outside, tmp_path: Path) -> None:
+    said, found = examined(outside, tmp_path, FEED_ROUTES="EUR/USD=finnhub")
+    assert said.code == 1
+    assert found["all", "settings"]["text"].startswith("FEED_ROUTES: EUR/USD is not among TARGET_SYMBOLS")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.stage import MONDAY, SECOND, quote
 
-from app.feed.doubt import ALONE, CALM, CONFIRMATIONS, Doubt
+from app.feed.doubt import ALONE, CALM, COMPARED, CONFIRMATIONS, Doubt
 from app.model import Quote
 
 
@@ -15,6 +15,10 @@ def doubt(spike: float | None = 0.05, divergence: float | None = 0.02) -> Doubt:
 
 def at(second: float, price: float) -> Quote:
     return quote("first", "AAPL", price, MONDAY + second * SECOND, MONDAY + second * SECOND)
+
+
+def other(second: float, price: float) -> Quote:
+    return quote("second", "AAPL", price, MONDAY + second * SECOND, MONDAY + second * SECOND)
 
 
 def test_ordinary_ticks_pass_and_leave_no_doubt() -> None:
@@ -75,19 +79,39 @@ def test_another_provider_confirms_a_jump_at_once() -> None:
 
 def test_providers_that_disagree_block_until_they_agree() -> None:
     one = doubt()
-    one.compare("first", 100.0, "second", 103.0)
+    one.compare("first", 100.0, other(0, 103.0))
     assert one.reason == "first says 100, second 103: 2.9% apart (limit 2.0%)"
-    one.forget(MONDAY + 3600 * SECOND)
+    one.forget(MONDAY + 300 * SECOND)
     assert one.reason
-    one.compare("first", 100.0, "second", 101.0)
+    one.compare("first", 100.0, other(301, 101.0))
     assert not one.reason
+
+
+def test_a_difference_that_nobody_can_confirm_any_more_is_let_go_of() -> None:
+    one = doubt()
+    one.compare("first", 100.0, other(0, 103.0))
+    one.compare("first", 100.0, other(60, 103.0))
+    one.forget(MONDAY + COMPARED)
+    assert one.reason
+    one.forget(MONDAY + 60 * SECOND + COMPARED)
+    assert not one.reason
+
+
+def test_only_a_jump_of_just_now_is_urgent() -> None:
+    one = doubt()
+    one.passes(at(0, 100.0))
+    assert not one.urgent(MONDAY)
+    one.passes(at(1, 110.0))
+    assert one.urgent(MONDAY + 60 * SECOND)
+    assert not one.urgent(MONDAY + 3600 * SECOND)
+    assert one.reason
 
 
 def test_what_is_off_finds_nothing() -> None:
     one = doubt(None, None)
     one.passes(at(0, 100.0))
     assert one.passes(at(1, 500.0))
-    one.compare("first", 100.0, "second", 500.0)
+    one.compare("first", 100.0, other(1, 500.0))
     assert not one.reason
 
 

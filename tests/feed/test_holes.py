@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.stage import MINUTE, MONDAY, SECOND, quote
 
-from app.feed.holes import SETTLES, TRIES, Holes
+from app.feed.holes import RETRY, SETTLES, TRIES, WORTH_WAITING, Holes
 from app.model import Bar
 from app.sessions import US_STOCKS
 
@@ -161,11 +161,26 @@ def test_waiting_for_credits_is_no_failed_try() -> None:
     assert one.wanted(A, until) == WARMUP
 
 
-def test_a_minute_without_trades_has_no_bar_and_is_not_waited_for() -> None:
+def test_credits_for_a_hole_are_not_waited_for_for_ever() -> None:
     one = warmed()
     one.broken(A)
     one.followed(A, MONDAY + 61 * SECOND)
-    assert one.fill(A, bars(-2, 2), MONDAY + 2 * MINUTE + SETTLES) == []
+    began = MONDAY + 2 * MINUTE + SETTLES
+    for waited in range(0, WORTH_WAITING // MINUTE):
+        assert not one.failed(A, began + waited * MINUTE, began + (waited + 1) * MINUTE)
+    assert one.failed(A, began + WORTH_WAITING, began + WORTH_WAITING + MINUTE)
+
+
+def test_a_minute_without_trades_has_no_bar_and_is_asked_for_twice_and_no_more() -> None:
+    one = warmed()
+    one.broken(A)
+    one.followed(A, MONDAY + 61 * SECOND)
+    now = MONDAY + 2 * MINUTE + SETTLES
+    assert one.fill(A, bars(-2, 2), now) == []
+    assert one.lacking(A)
+    assert one.wanted(A, now + SECOND) == 0
+    assert one.wanted(A, now + RETRY)
+    assert one.fill(A, bars(-2, 2), now + RETRY) == []
     assert not one.lacking(A)
 
 

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from support.stage import MINUTE, MONDAY, SECOND, Stage
 
 from app.errors import FeedError, NotEntitled, OutOfCredits, UnknownInstrument
+from app.feed.asking import FOR_CHECKS, Ask
 from app.feed.budget import Limit
+from app.feed.ear import Ear, play
+from app.feed.tape import Tape, read
 from app.feed.tolerance import Tolerance
 from app.model import Bar, Quote
 
 PRICES = {"AAPL": 100.0}
+
+
+class Metered(Stage):
+    """A feed whose questions cost credits."""
+
+    def _answer(self, ask: Ask) -> None:
+        until = self.join.sources[ask.provider].budget.take(1, ask.reserve)
+        if until is None:
+            super()._answer(ask)
+        else:
+            self.ear.unanswered(ask.provider, ask.symbol.name, OutOfCredits("none are left", until), self.now)
 
 
 def running(*symbols: str, **options: object) -> Stage:
@@ -79,6 +94,26 @@ def test_what_the_socket_does_not_carry_is_asked_for() -> None:
 
 
 # -- silence ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("providers", [("first", "second"), ("second",)])
+def test_what_is_only_asked_for_has_bars_as_well(providers: tuple[str, ...]) -> None:
+    stage = Stage(streamed=0, providers=providers)
+    for told in stage.told.values():
+        told.prices.update(PRICES)
+    stage.wait(600)
+    bars = stage.bars()
+    assert sum(not bar.late for bar in bars) >= 8
+    assert {later.time - earlier.time for earlier, later in pairwise(bars)} == {MINUTE}
+    assert not stage.notices()
+
+
+def test_a_socket_that_is_refused_for_good_leaves_bars_of_answers() -> None:
+    stage = Stage(providers=("first",))
+    stage.told["first"].prices.update(PRICES)
+    stage.ear.refused("first", NotEntitled("the plan has no socket"), stage.now)
+    stage.wait(600)
+    assert sum(not bar.late for bar in stage.bars()) >= 8
 
 
 def test_a_mute_socket_is_replaced_by_questions_to_the_same_provider() -> None:
@@ -216,6 +251,28 @@ def test_without_credits_nothing_is_asked_before_they_are_back() -> None:
     assert stage.kinds() == ["failed_over", "returned"]
 
 
+def test_credits_that_a_comparison_may_not_have_are_still_there_for_prices() -> None:
+    stage = running()
+    source = stage.join.sources["second"]
+    source.asked("AAPL", FOR_CHECKS, stage.now)
+    tomorrow = stage.now + 9 * 3600 * SECOND
+    stage.ear.unanswered("second", "AAPL", OutOfCredits("a quarter of the day is spent", tomorrow), stage.now)
+    stage.told["first"].fault = FeedError("away")
+    stage.wait(60)
+    assert stage.kinds()[-1] == "failed_over"
+    assert stage.state() == "live"
+
+
+def test_with_too_few_credits_for_all_symbols_each_has_its_turn() -> None:
+    names = [f"S{number}" for number in range(6)]
+    stage = Metered(*names, streamed=0, providers=("first",), limits=(Limit(4, 60),))
+    stage.told["first"].prices.update(dict.fromkeys(names, 100.0))
+    stage.wait(600)
+    asked = stage.told["first"].asked
+    assert min(asked.count(name) for name in names) >= 4
+    assert not stage.notices("lost")
+
+
 def test_comparisons_keep_to_a_quarter_of_the_days_credits() -> None:
     stage = running("BTC/USD", limits=(Limit(60, 60), Limit(800, 86_400)))
     stage.told["second"].asked.clear()
@@ -274,6 +331,41 @@ def test_providers_that_drift_apart_block_the_symbol_until_they_agree() -> None:
     assert stage.kinds() == ["blocked", "cleared"]
 
 
+def test_a_lasting_difference_neither_blocks_for_ever_nor_eats_the_credits() -> None:
+    stage = running(tolerance=Tolerance(spike=0.5))
+    stage.told["second"].prices["AAPL"] = 103.0
+    stage.told["second"].asked.clear()
+    stage.wait(3600, ticking="first", prices=PRICES)
+    assert stage.kinds() == ["blocked"]
+    assert len(stage.told["second"].asked) <= 65
+    stage.told["second"].fault = FeedError("away")
+    stage.wait(700, ticking="first", prices=PRICES)
+    assert stage.kinds() == ["blocked", "cleared"]
+
+
+def test_a_late_misprint_is_in_no_bar() -> None:
+    stage = running()
+    stage.wait(1)
+    stage.tick("first", "AAPL", 100.0)
+    stage.tick("first", "AAPL", 200.0, age=0.5)
+    stage.wait(120, ticking="first", prices=PRICES)
+    assert {bar.high for bar in stage.bars()} == {100.0}
+
+
+def test_a_backup_that_tells_old_prices_takes_none_back() -> None:
+    stage = running()
+    stage.told["second"].prices["AAPL"] = 97.0
+    stage.told["second"].age = 15 * MINUTE
+    newest = stage.now
+    stage.told["first"].fault = FeedError("away")
+    stage.wait(120)
+    assert stage.kinds() == ["failed_over"]
+    assert not stage.prices()
+    stage.wait(15 * 60)
+    assert set(stage.prices()) == {97.0}
+    assert all(one.time >= newest for one in stage.events if isinstance(one, Quote))
+
+
 def test_a_jump_in_time_brings_no_price() -> None:
     stage = running()
     stage.tick("first", "AAPL", 104.0, age=-3600.0)
@@ -322,6 +414,16 @@ def test_a_hole_that_nobody_can_fill_is_told_and_trading_on_bars_goes_on() -> No
     assert [bar.late for bar in stage.bars()] == [False, False, False]
 
 
+def test_holes_of_many_symbols_are_told_of_once() -> None:
+    names = [f"S{number}" for number in range(20)]
+    stage = Stage(*names, providers=("first",))
+    stage.told["first"].no_bars = NotEntitled("candles are not in the plan")
+    stage.open()
+    stage.wait(100, ticking="first", prices=dict.fromkeys(names, 100.0))
+    assert stage.kinds() == ["hole_left"]
+    assert stage.notices()[0].symbols == tuple(names)
+
+
 def test_a_short_blip_of_the_socket_costs_no_bar_and_no_question() -> None:
     stage = running()
     stage.wait(60, ticking="first", prices=PRICES)
@@ -360,6 +462,17 @@ def test_a_symbol_without_any_price_waits_and_then_is_stale() -> None:
     assert stage.state() == "stale"
 
 
+def test_a_symbol_that_its_plan_can_ask_for_only_seldom_is_not_stale_between_two_answers() -> None:
+    names = [f"S{number}" for number in range(10)]
+    stage = Stage(*names, streamed=0, providers=("first",), limits=(Limit(8, 60),))
+    stage.told["first"].prices.update(dict.fromkeys(names, 100.0))
+    states = set()
+    for _ in range(600):
+        stage.wait(1)
+        states |= {stage.state(name) for name in names}
+    assert states == {"waiting", "live"}
+
+
 def test_a_closed_market_says_why_and_until_when() -> None:
     stage = Stage(at=datetime(2026, 11, 26, 15, 0, tzinfo=UTC))
     shown = stage.join.symbols(MONDAY.replace(month=11, day=26))[0]
@@ -379,3 +492,120 @@ def test_each_provider_says_whose_prices_come_from_it() -> None:
     assert second.symbols == ["AAPL", "MSFT"]
     assert first.failovers == 2
     assert "away" in first.detail
+
+
+# -- a tape of it -------------------------------------------------------------------------------------------------
+
+
+def test_a_socket_that_was_refused_is_refused_when_its_tape_is_played(tmp_path: Path) -> None:
+    stage = Stage()
+    tape = Tape(tmp_path, 1 << 20, stage.clock, [])
+    stage.ear = Ear(stage.join, stage.setup, tape)
+    stage.ear.refused("first", NotEntitled("the plan has no socket"), stage.now)
+    stage.ear.close()
+    again = stage.joined(stage.setup)
+    assert again.sources["first"].streamed
+    for one in read(tmp_path):
+        play(again, one)
+    assert not again.sources["first"].streamed
+    assert again.sources["first"].trouble == "the plan has no socket"
+
+
+# -- what lasts ---------------------------------------------------------------------------------------------------
+
+
+def test_a_socket_that_keeps_ending_gives_rough_bars_in_time_and_costs_few_credits() -> None:
+    stage = running()
+    stage.wait(60, ticking="first", prices=PRICES)
+    for _ in range(4):  # by then it is known to flap
+        stage.ear.ended("first", stage.now, "the socket ended")
+        stage.wait(8)
+        stage.open()
+        stage.wait(30, ticking="first", prices=PRICES)
+    stage.wait(100, ticking="first", prices=PRICES)
+    stage.forget()
+    fetched = len(stage.told["first"].fetched)
+    for _ in range(20):
+        stage.ear.ended("first", stage.now, "the socket ended")
+        stage.wait(8)
+        stage.open()
+        stage.wait(30, ticking="first", prices=PRICES)
+    assert len(stage.told["first"].fetched) - fetched <= 1
+    assert len([bar for bar in stage.bars() if not bar.late]) >= 11
+
+
+@pytest.mark.parametrize(("offset", "way"), [(31_000.0, "behind"), (-31_000.0, "ahead of")])
+def test_a_wrong_clock_of_ours_blocks_every_symbol_until_it_is_right(offset: float, way: str) -> None:
+    stage = running("AAPL", "MSFT")
+    stage.ear.look(stage.now, offset)
+    stage.ear.look(stage.now, offset)
+    stage.look()
+    stage.ear.look(stage.now, 400.0)
+    stage.look()
+    assert stage.kinds() == ["blocked", "cleared"]
+    blocked, cleared = stage.notices()
+    assert blocked.symbols == cleared.symbols == ("AAPL", "MSFT")
+    assert blocked.text == f"this machine's clock is 31.0 s {way} the providers'; set it right"
+
+
+def test_a_doubt_does_not_last_over_the_night() -> None:
+    stage = running(at=datetime(2026, 1, 5, 20, 58, tzinfo=UTC), providers=("first",))
+    stage.wait(40, ticking="first", prices=PRICES)
+    stage.tick("first", "AAPL", 110.0)
+    stage.wait(60)
+    assert stage.kinds() == ["blocked", "cleared"]
+    assert not stage.join.symbols(stage.now)[0].doubt
+
+
+def test_the_bar_of_a_confirmed_jump_is_fetched_since_it_lacks_the_ticks_that_were_not_believed() -> None:
+    stage = running(providers=("first",))
+    stage.told["first"].prices["AAPL"] = 110.0
+    stage.wait(240, ticking="first", prices={"AAPL": 110.0})
+    late = [bar for bar in stage.bars() if bar.late]
+    assert late
+    assert {bar.low for bar in late} == {110.0}
+    assert {later.time - earlier.time for earlier, later in pairwise(stage.bars())} == {MINUTE}
+
+
+def test_too_many_symbols_on_a_socket_leaves_those_that_it_carries() -> None:
+    stage = running("AAPL", "MSFT", "NVDA")
+    source = stage.join.sources["first"]
+    source.lanes["NVDA"].last = None
+    source.refused("", NotEntitled("Subscribing to too many symbols"))
+    assert source.streamed == {"AAPL", "MSFT"}
+
+
+def test_a_provider_that_is_slow_with_its_newest_bar_is_asked_once_more() -> None:
+    stage = running(warmup=5)
+    stage.wait(60, ticking="first", prices=PRICES)
+    stage.ear.ended("first", stage.now, "the socket ended")
+    stage.wait(8)
+    stage.open()
+    told = stage.told["first"]
+    before, told.behind = len(told.fetched), 1
+    stage.wait(130, ticking="first", prices=PRICES)
+    assert len(told.fetched) - before == 2
+    assert {later.time - earlier.time for earlier, later in pairwise(stage.bars())} == {MINUTE}
+
+
+def test_a_symbol_that_every_provider_refuses_says_so() -> None:
+    stage = Stage("AAPL", streamed=0)
+    for told in stage.told.values():
+        told.fault = UnknownInstrument(f"{told.name} does not know it")
+    stage.wait(60)
+    shown = stage.join.symbols(stage.now)[0]
+    assert shown.refused == "first does not know it; second does not know it"
+
+
+def test_a_provider_is_connected_only_as_long_as_it_answers() -> None:
+    stage = running()
+    second = stage.join.sources["second"]
+    assert second.answering
+    stage.told["second"].fault = FeedError("away")
+    stage.wait(90, ticking="first", prices=PRICES)
+    assert not stage.join.status()[1].connected
+    stage.told["second"].fault = None
+    stage.wait(90, ticking="first", prices=PRICES)
+    shown = stage.join.status()[1]
+    assert shown.connected
+    assert "away" not in shown.detail

@@ -13,7 +13,7 @@ from app.feed.lane import Lane
 from app.feed.route import LONGEST_HOLD, Route
 from app.model import parse_symbol
 
-PATIENCE = 30 * SECOND
+PATIENCE = {"first": 30 * SECOND, "second": 30 * SECOND}
 QUIET = 10 * SECOND
 HOLD = 60 * SECOND
 
@@ -27,6 +27,7 @@ class Road:
         lanes = [Lane(name, "AAPL", session, MONDAY) for name in ("first", "second")]
         self.first, self.second = lanes
         self.route = Route(parse_symbol("AAPL"), lanes, session, Doubt(0.05, 0.02), HOLD)
+        self.patience = dict(PATIENCE)
         self.switches: list[tuple[str, str, float]] = []
 
     def go(self, seconds: int, *talking: str) -> None:
@@ -35,7 +36,7 @@ class Road:
             for lane in self.route.lanes:
                 if lane.provider in talking:
                     lane.take(quote(lane.provider, "AAPL", 100.0, self.now, self.now), streamed=True)
-            switch = self.route.judge(self.now, PATIENCE, QUIET)
+            switch = self.route.judge(self.now, self.patience, QUIET)
             if switch is not None:
                 self.switches.append((switch.before, switch.after, (self.now - MONDAY).total_seconds()))
 
@@ -89,6 +90,14 @@ def test_with_nobody_well_the_route_is_lost_and_stays_where_it_was(road: Road) -
     road.go(1, "second")
     assert not road.route.lost
     assert road.route.use is road.second
+
+
+def test_each_provider_is_judged_by_its_own_patience(road: Road) -> None:
+    road.patience["second"] = 600 * SECOND  # it is asked only now and then
+    road.go(10, "first", "second")
+    road.go(31, "second")
+    road.go(300)
+    assert road.switches == [("first", "second", 41)]
 
 
 def test_a_refused_primary_is_left_at_once(road: Road) -> None:

@@ -42,6 +42,7 @@ class Told:
         self.age = timedelta()  # of the prices it gives when it is asked
         self.fault: FeedError | None = None
         self.no_bars: FeedError | None = None
+        self.behind = 0  # fetches that lack their newest bar
         self.asked: list[str] = []
         self.fetched: list[tuple[str, int]] = []
 
@@ -65,7 +66,8 @@ class Told:
         end = self._clock.now()
         end -= timedelta(seconds=end.timestamp() % interval.total_seconds())
         price = self.prices.get(symbol.name, 100.0)
-        opens = [end - number * interval for number in range(count, 0, -1)]
+        lacking, self.behind = min(self.behind, 1), max(self.behind - 1, 0)
+        opens = [end - number * interval for number in range(count, lacking, -1)]
         return [Bar(symbol.name, at, at + interval, price, price, price, price, 1.0, self.name) for at in opens]
 
     async def quote(self, symbol: Symbol, reserve: float = 0.0) -> Quote:
