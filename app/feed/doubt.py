@@ -38,9 +38,9 @@ class Doubt:
 
     def passes(self, quote: Quote) -> bool:
         """Say whether a tick may be a price; one that jumps may not, until enough others have confirmed it."""
-        reference, limit = self.reference, self._spike
-        if reference is None or limit is None or self.fits(quote):
-            self.reference = quote.price
+        reference, limit, price = self.reference, self._spike, quote.price
+        if reference is None or limit is None or abs(price - reference) <= limit * reference:
+            self.reference = price
             if self.jump is not None:
                 self._refute(quote.received)
             return True

@@ -107,7 +107,7 @@ class Route:
 
         Over a switch, the provider that takes over may know less than was told already, or tell everything late.
         """
-        time = min(quote.time, quote.received)
+        time = quote.time if quote.time <= quote.received else quote.received
         if self.told is not None and time < self.told:
             return False
         self.told = time

@@ -160,7 +160,7 @@ def test_a_dead_primary_is_left_and_used_again_and_everyone_can_see_it(both: tup
         "prices of the primary",
         patience=60,
     )
-    assert providers(running)["finnhub"]["failovers"] == 2
+    assert providers(running)["finnhub"]["failovers"] >= 2
 
 
 def test_the_keys_are_nowhere_to_be_seen(both: tuple[Appliance, Outside]) -> None:
