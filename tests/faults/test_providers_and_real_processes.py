@@ -315,3 +315,17 @@ def test_the_doctor_tells_settings_that_the_engine_would_refuse(outside: Outside
     said, found = examined(outside, tmp_path, FEED_ROUTES="EUR/USD=finnhub")
     assert said.code == 1
     assert found["all", "settings"]["text"].startswith("FEED_ROUTES: EUR/USD is not among TARGET_SYMBOLS")
+
+
+def test_a_recorded_session_on_real_prices_runs_again_entry_by_entry(outside: Outside, tmp_path: Path) -> None:
+    recording = tmp_path / "session.jsonl"
+    with appliance(tmp_path, **outside.settings, RECORD=str(recording)) as running:
+        running.wait_for_entry("OrderFilled", 2)
+        outside.finnhub.refuse()
+        wait_until(lambda: bool(told(running, "failed_over")), "a failover", running.engine.said)
+        assert running.engine.stop() == 0
+        given = running.settings_given
+    said = tradectl("replay", recording, "--json", cwd=tmp_path, DATA_DIR=given["DATA_DIR"])
+    assert said.code == 0, said.out + said.err
+    assert b'"notice"' in recording.read_bytes()
+    assert not [key for key in KEYS if key.encode() in recording.read_bytes()]
