@@ -62,7 +62,7 @@ MAY_IMPORT = {
     "feed.live": f"{CORE} feed feed.asking feed.ear feed.join feed.socket feed.source log",
     "feed.plan": f"{CORE} feed.budget",
     "feed.providers": f"app {CORE} config feed feed.budget feed.ear feed.finnhub feed.join feed.line feed.live "
-    "feed.plan feed.setup feed.source feed.tape feed.tolerance feed.twelvedata secret sessions",
+    "feed.plan feed.setup feed.socket feed.source feed.tape feed.tolerance feed.twelvedata log secret sessions",
     "feed.route": "clock feed.doubt feed.lane model",
     "feed.setup": "feed.plan feed.tolerance model",
     "feed.socket": f"{CORE} feed",

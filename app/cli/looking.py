@@ -180,7 +180,7 @@ def providers(client: Client, as_json: bool) -> None:
     shown = tables.decode(answer)
     tables.rows(shown, PROVIDER, "no providers")
     if refused := [f"{one['name']} {what}" for one in shown for what, ok in one["entitlements"].items() if not ok]:
-        click.echo(f"not in the plan: {', '.join(refused)}")
+        click.echo(f"refused for good: {', '.join(refused)}")
     fed = tables.decode(client.get("/api/v1/market/symbols"))
     if fed:
         tables.rows([{**one, "what": _what(one)} for one in fed], SYMBOL, "")

@@ -30,13 +30,20 @@ class Ask(Struct, frozen=True):
     reserve: float
 
 
-def due(source: Source, routes: Mapping[str, Route], tolerance: Tolerance, now: datetime) -> list[Ask]:
-    """Return what a provider is to be asked for now: what matters most and waited longest comes first."""
+def due(
+    source: Source, routes: Mapping[str, Route], tolerance: Tolerance, now: datetime, *, the_time: bool = False
+) -> list[Ask]:
+    """Return what a provider is to be asked for now: what matters most and waited longest comes first.
+
+    With `the_time` it is asked for something at least once a minute, since every answer tells its time.
+    """
     wanted = []
     for name, lane in source.lanes.items():
         every, reserve = _how_often(source, routes[name], lane, tolerance, now)
         if every is not None and not source.waits(reserve, now) and (lane.asked is None or now - lane.asked >= every):
             wanted.append((reserve, lane.asked or lane.heard, name))
+    if the_time and not wanted and source.idle(now) and not source.waits(FOR_HOLES, now):
+        wanted = [(FOR_HOLES, now, name) for name, lane in source.lanes.items() if not lane.unasked][:1]
     return [Ask(source.name, source.symbols[name], reserve) for reserve, _, name in sorted(wanted)[: source.room(now)]]
 
 

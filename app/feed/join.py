@@ -202,7 +202,7 @@ class Join:
         self._tell_of_holes(now)
         asks: list[Ask | Fetch] = []
         for source in self.sources.values():
-            for ask in due(source, self._routes, self._tolerance, now):
+            for ask in due(source, self._routes, self._tolerance, now, the_time=self._clock_wrong):
                 source.asked(ask.symbol.name, ask.reserve, now)
                 asks.append(ask)
         return [*asks, *self._fetches(now)]

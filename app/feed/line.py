@@ -28,7 +28,8 @@ from app.secret import Secret
 SECONDS = 10.0  # the longest a question may take, from its sending to the last byte of its answer
 LARGEST_BODY = 8 << 20
 LONGEST_TEXT = 200  # printable characters of a provider's words that are worth showing
-MEASURED = 21  # answers that latency and clock offset are the median of
+MEASURED = 21  # answers that the latency is the median of
+TOLD_TIME = 5  # the same of the clock offset: a clock that was set right has to be believed soon
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 # What a number must be to be taken for one. The bounds also keep out infinity and NaN, and times that overflow.
@@ -93,7 +94,7 @@ class Line:
         self._key, self._seconds = key, seconds
         self._errors = 0
         self._latencies: deque[float] = deque(maxlen=MEASURED)  # milliseconds
-        self._offsets: deque[float] = deque(maxlen=MEASURED)
+        self._offsets: deque[float] = deque(maxlen=TOLD_TIME)
         self._allowed: set[str] = set()
         self._refused: dict[str, _No] = {}
         if not _fits_in_a_header(key.reveal()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -21,21 +22,25 @@ from app.feed.line import client
 from app.feed.live import LiveFeed
 from app.feed.plan import Plan, refuse_what_cannot_fit
 from app.feed.setup import Setup
+from app.feed.socket import LOOPBACK
 from app.feed.source import Source
 from app.feed.tape import Tape, read
 from app.feed.tolerance import Tolerance
 from app.feed.twelvedata import TwelveData
+from app.log import get_logger
 from app.model import Symbol
 from app.secret import Secret
 from app.sessions import session_of
 
 PROVIDERS: dict[str, type[Finnhub | TwelveData]] = {"finnhub": Finnhub, "twelvedata": TwelveData}
 NO_KEY = Secret("")
+PLAIN = ("http", "ws")
 
 
 def live_feed(settings: Settings, symbols: Sequence[Symbol], clock: Clock, directory: Path) -> LiveFeed:
     """Return the feed of the real market. Raise ConfigurationError for what cannot be fed so, with the reason."""
     setup = fitting_setup(settings, symbols, clock)
+    warn_of_plain_lines(settings)
     web = client(settings.httpx_pool_connections, settings.httpx_pool_maxsize, __version__)
     sources = [source_of(settings, plan, clock, directory, web) for plan in setup.plans]
     tape = None
@@ -70,6 +75,15 @@ def fitting_setup(settings: Settings, symbols: Sequence[Symbol], clock: Clock) -
         every = settings.limits.max_quote_age or settings.bar_interval
         refuse_what_cannot_fit(plan, setup.led_by(plan.provider), sessions, every, clock.now())
     return setup
+
+
+def warn_of_plain_lines(settings: Settings) -> None:
+    """Log where a key would leave this machine unencrypted; a stand-in on this machine is no such place."""
+    for name in settings.keys:
+        for field in (f"{name}_url", f"{name}_ws_url"):
+            parts = urlsplit(getattr(settings, field))
+            if parts.scheme in PLAIN and parts.hostname not in LOOPBACK:
+                get_logger().warning("the key goes unencrypted", setting=field.upper(), remedy="use https:// or wss://")
 
 
 def setup_of(settings: Settings, symbols: Sequence[Symbol], clock: Clock) -> Setup:

@@ -169,6 +169,10 @@ class Source:
             return AT_ONCE
         return int(self._last_asked is None or now - self._last_asked >= gap)
 
+    def idle(self, now: datetime) -> bool:
+        """Say whether it was asked for nothing for a minute."""
+        return self._last_asked is None or now - self._last_asked >= CHECK_AT_MOST
+
     def waits(self, reserve: float, now: datetime) -> bool:
         """Say whether credits lack for a question that has to leave so much: one that may take as many had none."""
         return any(left <= reserve and now < until for left, until in self._waits.items())

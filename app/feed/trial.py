@@ -134,8 +134,10 @@ class Trial:
     def _fault(self, what: str, fault: FeedError) -> Finding:
         if isinstance(fault, WrongKey):
             raise fault
-        if isinstance(fault, NotEntitled | UnknownInstrument):
+        if isinstance(fault, NotEntitled):
             return self._say(what, "not in plan", str(fault))
+        if isinstance(fault, UnknownInstrument):
+            return self._say(what, "failed", f"{fault}; correct TARGET_SYMBOLS, or see FEED_ROUTES")
         return self._say(what, "unknown" if isinstance(fault, OutOfCredits) else "failed", str(fault))
 
     def _say(self, what: str, outcome: Outcome, text: str) -> Finding:

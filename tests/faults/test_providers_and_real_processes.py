@@ -329,3 +329,10 @@ def test_a_recorded_session_on_real_prices_runs_again_entry_by_entry(outside: Ou
     assert said.code == 0, said.out + said.err
     assert b'"notice"' in recording.read_bytes()
     assert not [key for key in KEYS if key.encode() in recording.read_bytes()]
+
+
+def test_the_doctor_names_a_symbol_that_a_provider_does_not_know(outside: Outside, tmp_path: Path) -> None:
+    said, found = examined(outside, tmp_path, TARGET_SYMBOLS="NOPE")
+    assert said.code == 1
+    assert found["finnhub", "price of NOPE"]["outcome"] == "failed"
+    assert "correct TARGET_SYMBOLS" in found["finnhub", "price of NOPE"]["text"]

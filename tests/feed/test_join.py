@@ -609,3 +609,13 @@ def test_a_provider_is_connected_only_as_long_as_it_answers() -> None:
     shown = stage.join.status()[1]
     assert shown.connected
     assert "away" not in shown.detail
+
+
+def test_while_our_clock_is_wrong_providers_are_asked_for_the_time_even_where_their_sockets_talk() -> None:
+    stage = running(providers=("first",))
+    stage.told["first"].asked.clear()
+    stage.wait(120, ticking="first", prices=PRICES)
+    assert not stage.told["first"].asked
+    stage.ear.look(stage.now, 31_000.0)
+    stage.wait(240, ticking="first", prices=PRICES)
+    assert 3 <= len(stage.told["first"].asked) <= 5

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app import log
 from app.clock import LiveClock
 from app.config import Settings, load
 from app.errors import ConfigurationError
@@ -99,3 +100,20 @@ def test_the_setup_says_all_that_a_tape_needs() -> None:
     assert made.tolerance.spike is None
     assert made.tolerance.silence.total_seconds() == 7
     assert (made.interval.total_seconds(), made.warmup_bars) == (300, 9)
+
+
+def test_a_key_that_would_leave_this_machine_unencrypted_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.configure("engine")
+    feed(
+        tmp_path,
+        FINNHUB_API_KEY="k",
+        TARGET_SYMBOLS="AAPL",
+        FINNHUB_URL="http://127.0.0.1:1",
+        FINNHUB_WS_URL="ws://[::1]:1",
+    )
+    assert not capsys.readouterr().err
+    feed(tmp_path, FINNHUB_API_KEY="k", TARGET_SYMBOLS="AAPL", FINNHUB_WS_URL="ws://prices.example")
+    said = capsys.readouterr().err
+    assert "WARNING the key goes unencrypted  setting=FINNHUB_WS_URL" in said
