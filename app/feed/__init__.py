@@ -110,19 +110,17 @@ class Figures(Struct, frozen=True):
 class Provider(Protocol):
     """One outside source of prices.
 
-    `name_of` is what it calls a symbol, None where it has no name for it. `streamed` is how many symbols its one
-    socket may carry, 0 where the plan has none. `quote` and `bars` cost credits, which are taken before anything is
-    sent: `reserve` is the fraction of each limit that has to stay for others. `bars` gives the newest closed bars,
-    oldest first, at most `count`, and none where the provider has none.
+    `name_of` is what it calls a symbol. `quote` and `bars` cost credits, which are taken before anything is sent:
+    `reserve` is the fraction of each limit that has to stay for others. `bars` gives the newest closed bars, oldest
+    first, at most `count`, and none where the provider has none.
 
     Both raise WrongKey, NotEntitled, OutOfCredits, UnknownInstrument, or FeedError for what may pass. What was refused
     for good is refused again without a call.
     """
 
     name: str
-    streamed: int
 
-    def name_of(self, symbol: Symbol) -> str | None: ...
+    def name_of(self, symbol: Symbol) -> str: ...
 
     async def quote(self, symbol: Symbol, reserve: float = 0.0) -> Quote: ...
 

@@ -37,7 +37,6 @@ from app.secret import Secret
 
 URL = "https://finnhub.io/api/v1"
 SOCKET_URL = "wss://ws.finnhub.io"
-STREAMED = 50  # symbols that a free key's socket is said to carry
 COINBASE = frozenset({"USD", "EUR", "GBP"})
 SOCKET = "finnhub's socket"
 MONTH = timedelta(days=30)  # it gives at most a month of bars within a day per call
@@ -97,7 +96,7 @@ _HEAD = msgspec.json.Decoder(_Head)
 
 
 class Finnhub:
-    """`Provider` at finnhub.io. `streamed` is how many symbols the plan's socket may carry.
+    """`Provider` at finnhub.io.
 
     `client` is closed with it. `seconds` is the longest that one question may take.
     """
@@ -113,10 +112,8 @@ class Finnhub:
         client: httpx.AsyncClient,
         url: str = URL,
         socket_url: str = SOCKET_URL,
-        streamed: int = STREAMED,
         seconds: float = SECONDS,
     ) -> None:
-        self.streamed = streamed
         self._key, self._budget, self._clock, self._socket_url = key, budget, clock, socket_url
         self._line = Line(
             self.name,
@@ -130,7 +127,7 @@ class Finnhub:
         )
         self._ours: dict[str, str] = {}  # its name of every symbol that was subscribed to -> ours
 
-    def name_of(self, symbol: Symbol) -> str | None:
+    def name_of(self, symbol: Symbol) -> str:
         """Return AAPL, BRK.B, OANDA:EUR_USD, COINBASE:BTC-USD or BINANCE:ETHBTC."""
         base, _, quoted = symbol.name.partition("/")
         if symbol.kind == "stock":
@@ -175,7 +172,7 @@ class Finnhub:
         return with_key(self._socket_url, "token", self._key), {}
 
     def subscription(self, symbols: Sequence[Symbol]) -> list[str]:
-        asked = {name: symbol.name for symbol in symbols if (name := self.name_of(symbol))}
+        asked = {self.name_of(symbol): symbol.name for symbol in symbols}
         self._ours |= asked
         return [msgspec.json.encode({"type": "subscribe", "symbol": name}).decode() for name in asked]
 
@@ -218,7 +215,7 @@ class Finnhub:
         return Refusal("", NotEntitled(said) if "too many symbols" in text.lower() else FeedError(said))
 
     async def _ask(self, what: str, symbol: Symbol, params: dict[str, str], reserve: float) -> Answer:
-        asked = {"symbol": self.name_of(symbol) or symbol.name, **params}
+        asked = {"symbol": self.name_of(symbol), **params}
         answer = await self._line.get(what, asked, what=what, symbol=symbol.name, reserve=reserve)
         self._hear(answer)
         error = fault_of(answer)

@@ -168,7 +168,6 @@ def _provider(
         client=web,
         url=getattr(settings, f"{name}_url"),
         socket_url=getattr(settings, f"{name}_ws_url"),
-        streamed=plan.streamed,
     )
 
 

@@ -37,7 +37,6 @@ from app.secret import Secret
 
 URL = "https://api.twelvedata.com"
 SOCKET_URL = "wss://ws.twelvedata.com/v1/quotes/price"
-STREAMED = 8  # symbols of a trial list that a free key's socket carries
 SOCKET = "twelvedata's socket"
 MOST_VALUES = 5000  # in one answer
 
@@ -112,7 +111,7 @@ _SUBSCRIBED = msgspec.json.Decoder(_Subscribed)
 
 
 class TwelveData:
-    """`Provider` at twelvedata.com. `streamed` is how many symbols the plan's socket may carry.
+    """`Provider` at twelvedata.com.
 
     `client` is closed with it. `seconds` is the longest that one question may take.
     """
@@ -128,10 +127,8 @@ class TwelveData:
         client: httpx.AsyncClient,
         url: str = URL,
         socket_url: str = SOCKET_URL,
-        streamed: int = STREAMED,
         seconds: float = SECONDS,
     ) -> None:
-        self.streamed = streamed
         self._key, self._budget, self._socket_url = key, budget, socket_url
         self._line = Line(
             self.name,
@@ -146,7 +143,7 @@ class TwelveData:
         self._ours: dict[str, str] = {}  # its name of every symbol that was subscribed to -> ours
         self._traded: dict[str, float] = {}  # per symbol of ours the day's volume so far
 
-    def name_of(self, symbol: Symbol) -> str | None:
+    def name_of(self, symbol: Symbol) -> str:
         """Return AAPL, BRK.B, BTC/USD or EUR/USD."""
         return symbol.name.replace("-", ".") if symbol.kind == "stock" else symbol.name
 
@@ -187,7 +184,7 @@ class TwelveData:
 
     def subscription(self, symbols: Sequence[Symbol]) -> list[str]:
         """Ask for symbols in one message: their number is limited. The first volume after it is unknown again."""
-        asked = {name: symbol.name for symbol in symbols if (name := self.name_of(symbol))}
+        asked = {self.name_of(symbol): symbol.name for symbol in symbols}
         if not asked:
             return []
         self._ours |= asked
@@ -237,7 +234,7 @@ class TwelveData:
         return Refusal(ours, NotEntitled(said) if ours else FeedError(f"{said}; it was not asked for"))
 
     async def _ask(self, what: str, symbol: Symbol, params: dict[str, str], reserve: float) -> Answer:
-        asked = {"symbol": self.name_of(symbol) or symbol.name, **params}
+        asked = {"symbol": self.name_of(symbol), **params}
         answer = await self._line.get(what, asked, what=what, symbol=symbol.name, reserve=reserve)
         used, left = (whole(answer.headers, f"api-credits-{word}") for word in ("used", "left"))
         if used is not None or left is not None:

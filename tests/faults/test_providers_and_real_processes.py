@@ -15,8 +15,6 @@ from support.provider_double import FinnhubDouble, Market, TwelveDataDouble
 from support.running import Appliance, appliance, free_port, wait_until
 from support.tradectl import Said, tradectl
 
-pytestmark = pytest.mark.xdist_group("providers")  # they share one appliance
-
 KEYS = ("planted-finnhub-key-5f1c", "planted-twelvedata-key-93ab")
 SYMBOLS = ("BTC/USD", "ETH/USD")
 QUICK = {  # an appliance that is less patient than one that lasts for years
@@ -75,8 +73,9 @@ def trading(directory: Path, **settings: str) -> Iterator[tuple[Appliance, Outsi
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Appliance, Outside]]:
-    with trading(tmp_path_factory.mktemp("trading")) as pair:
-        yield pair
+    with trading(tmp_path_factory.mktemp("trading")) as (running, outside):
+        wait_until(lambda: fed(running) == dict.fromkeys(SYMBOLS, "live"), "prices", running.engine.said)
+        yield running, outside
 
 
 def ask(running: Appliance, *words: object) -> Said:
@@ -85,6 +84,12 @@ def ask(running: Appliance, *words: object) -> Said:
 
 def providers(running: Appliance) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in running.get("/api/v1/market/providers")}
+
+
+def fed(running: Appliance) -> dict[str, str]:
+    """The state of each symbol, none before the engine has shown itself."""
+    answer = running.client.get("/api/v1/market/symbols")
+    return {one["symbol"]: one["state"] for one in answer.json()} if answer.is_success else {}
 
 
 def told(running: Appliance, kind: str) -> list[dict[str, Any]]:
@@ -152,9 +157,9 @@ def test_a_dead_primary_is_left_and_used_again_and_everyone_can_see_it(both: tup
         lambda: all(one["provider"] == "twelvedata" for one in running.get("/api/v1/market/quotes")),
         "prices of the backup",
     )
-    outside.finnhub.heal()
     back = len(told(running, "returned"))
-    wait_until(lambda: len(told(running, "returned")) > back or back > 0, "back", running.engine.said, 60)
+    outside.finnhub.heal()
+    wait_until(lambda: len(told(running, "returned")) > back, "back", running.engine.said, 60)
     wait_until(
         lambda: all(one["provider"] == "finnhub" for one in running.get("/api/v1/market/quotes")),
         "prices of the primary",
@@ -177,6 +182,7 @@ def test_the_keys_are_nowhere_to_be_seen(both: tuple[Appliance, Outside]) -> Non
 
 def test_the_doctor_leaves_the_socket_to_a_running_engine(both: tuple[Appliance, Outside]) -> None:
     running, outside = both
+    wait_until(lambda: bool(outside.finnhub.sessions), "the engine's socket", running.engine.said)
     opened = outside.finnhub.opened
     found = tradectl("doctor", "providers", "--json", cwd=running.place, **running.settings_given)
     by_what = {(one["provider"], one["what"]): one for one in found.json}

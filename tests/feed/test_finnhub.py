@@ -97,7 +97,7 @@ def minute(number: int) -> int:
 
 def test_it_has_the_shape_of_a_provider() -> None:
     provider: Provider = listening()
-    assert (provider.name, provider.streamed, provider.heartbeat()) == ("finnhub", 50, "")
+    assert (provider.name, provider.heartbeat()) == ("finnhub", "")
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

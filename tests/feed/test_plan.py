@@ -22,8 +22,17 @@ def check(plan: Plan, *names: str, every: timedelta = MINUTE) -> None:
     refuse_what_cannot_fit(plan, symbols, {one.name: session_of(one) for one in symbols}, every, MONDAY)
 
 
+def fits(plan: Plan, *names: str, every: timedelta = MINUTE) -> bool:
+    try:
+        check(plan, *names, every=every)
+    except ConfigurationError:
+        return False
+    return True
+
+
 def test_what_the_socket_carries_costs_nothing() -> None:
-    check(Plan("twelvedata", BASIC, 8), *(f"S{number}" for number in range(8)))
+    assert fits(Plan("twelvedata", BASIC, 8), *(f"S{number}" for number in range(8)))
+    assert not fits(Plan("twelvedata", BASIC, 7), "BTC/USD", *(f"S{number}" for number in range(8)))
 
 
 def test_more_than_a_days_credits_is_refused_with_the_sum() -> None:
@@ -36,7 +45,7 @@ def test_more_than_a_days_credits_is_refused_with_the_sum() -> None:
 
 
 def test_a_stock_needs_credits_for_its_session_alone() -> None:
-    check(Plan("twelvedata", BASIC, 0), "AAPL")  # 390 minutes
+    assert fits(Plan("twelvedata", BASIC, 0), "AAPL")  # 390 minutes
     with pytest.raises(ConfigurationError, match=r"2 symbols .* need 780 credits a day"):
         check(Plan("twelvedata", BASIC, 0), "AAPL", "MSFT")
 
@@ -48,7 +57,9 @@ def test_more_than_a_minutes_credits_is_refused() -> None:
 
 
 def test_a_longer_age_makes_it_fit() -> None:
-    check(Plan("twelvedata", BASIC, 0), "BTC/USD", "ETH/USD", every=timedelta(minutes=5))
+    names = ("BTC/USD", "ETH/USD")
+    assert not fits(Plan("twelvedata", BASIC, 0), *names)
+    assert fits(Plan("twelvedata", BASIC, 0), *names, every=timedelta(minutes=5))
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(1, 15), (6, 56.25), (8, 75)])

@@ -102,7 +102,7 @@ def one(provider: TwelveData, frame: bytes) -> Quote:
 
 def test_it_has_the_shape_of_a_provider() -> None:
     provider: Provider = listening()
-    assert (provider.name, provider.streamed) == ("twelvedata", 8)
+    assert provider.name == "twelvedata"
     assert json.loads(provider.heartbeat()) == {"action": "heartbeat"}
 
 

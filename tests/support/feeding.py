@@ -63,7 +63,7 @@ class Feeding:
         key = settings.keys[name]
         budget = Budget(plan.limits, self.clock, file_for(self.directory, name, key) if self.directory else None)
         web = httpx.AsyncClient(transport=httpx.MockTransport(self.doubles[name].handle))
-        made = PROVIDERS[name](key, budget=budget, clock=self.clock, client=web, streamed=plan.streamed)
+        made = PROVIDERS[name](key, budget=budget, clock=self.clock, client=web)
         return Source(made, plan, budget)
 
     def _connect(self, url: str, headers: dict[str, str]) -> AbstractAsyncContextManager[Connection]:

@@ -36,8 +36,8 @@ FREE = (Limit(1000, 60),)
 class Told:
     """A provider whose prices, bars and errors are what the test sets; a frame is a JSON list of quotes."""
 
-    def __init__(self, name: str, clock: ReplayClock, streamed: int = 50) -> None:
-        self.name, self.streamed, self._clock = name, streamed, clock
+    def __init__(self, name: str, clock: ReplayClock) -> None:
+        self.name, self._clock = name, clock
         self.prices: dict[str, float] = {}
         self.age = timedelta()  # of the prices it gives when it is asked
         self.fault: FeedError | None = None
@@ -46,7 +46,7 @@ class Told:
         self.asked: list[str] = []
         self.fetched: list[tuple[str, int]] = []
 
-    def name_of(self, symbol: Symbol) -> str | None:
+    def name_of(self, symbol: Symbol) -> str:
         return symbol.name
 
     def answer(self, symbol: Symbol) -> Quote:
