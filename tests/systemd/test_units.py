@@ -263,8 +263,9 @@ def test_no_secret_is_in_an_environment(unit: Unit) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_reads_the_settings_and_only_the_engine_that_a_ledger_is_expected(name: str) -> None:
-    expected = [SETTINGS, "-/var/lib/trading-deploy/ledger.env"] if name == ENGINE else [SETTINGS]
+def test_every_service_reads_the_settings_and_those_of_the_ledger_that_one_is_expected(name: str) -> None:
+    of_the_ledger = (ENGINE, "trading-backup.service", "trading-drill.service")
+    expected = [SETTINGS, "-/var/lib/trading-deploy/ledger.env"] if name in of_the_ledger else [SETTINGS]
     assert SERVICES[name].all("EnvironmentFile") == expected
 
 

@@ -1,0 +1,110 @@
+"""The certificate on the wire: is it the one on disk, how much of its lifetime is left, did its renewal go well?
+
+Tools say "renewed" while a server goes on serving the old one, and certbot succeeds when its hook fails. So the wire is
+asked, and the hook's own verdict is read.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from ops import moment, x509
+from ops.check import Context, Finding, Outcome, Status, Value, below
+from ops.config import Settings
+from ops.errors import OpsError
+from ops.x509 import Certificate
+
+SECONDS = 5.0
+
+
+class Verdict(Struct, frozen=True):
+    """What the hook of the renewal says that came of it."""
+
+    at: datetime
+    ok: bool
+    what: str = ""
+    serial: str = ""
+
+
+def served(context: Context) -> Outcome:
+    """Is the right certificate served, and for how long yet?"""
+    settings = context.settings
+    try:
+        wire = on_the_wire(settings.ops_tls_address, settings.ops_tls_name)
+    except (OSError, OpsError) as fault:
+        text = f"no certificate is served at {settings.ops_tls_address}: {fault}"
+        return Outcome([Finding("wire", Status.CRITICAL, text)], text)
+    findings = judge_time(wire, context.now, settings)
+    findings += [_compare(wire, Path(settings.ops_tls_file)), _renewal(wire, Path(settings.ops_tls_verdict))]
+    values: dict[str, Value] = {
+        "serial": wire.serial,
+        "not_after": moment.iso(wire.closes),
+        "left": round(wire.left(context.now), 4),
+        "self_signed": wire.self_signed,
+    }
+    limits = {"warn": settings.ops_tls_warn, "critical": settings.ops_tls_critical}
+    return Outcome(findings, _left(wire, context.now), values, limits)
+
+
+def on_the_wire(address: str, name: str) -> Certificate:
+    """Return the certificate that a server shows for a name. Raise OSError if it shows none."""
+    host, _, port = address.rpartition(":")
+    plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE  # it is looked at, not trusted
+    with (
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS) as channel,
+        plain.wrap_socket(channel, server_hostname=name or None) as secured,
+    ):
+        return x509.parse_der(secured.getpeercert(binary_form=True) or b"")
+
+
+def judge_time(wire: Certificate, now: datetime, settings: Settings) -> list[Finding]:
+    """Judge what is left of the lifetime, and who signed it."""
+    text, left = _left(wire, now), wire.left(now)
+    limits = f"warned of below {settings.ops_tls_warn:.0%}, critical below {settings.ops_tls_critical:.0%}"
+    findings = [Finding("lifetime", below(left, settings.ops_tls_warn, settings.ops_tls_critical), f"{text}; {limits}")]
+    if now < wire.opens:
+        findings.append(Finding("begin", Status.CRITICAL, f"it is not valid before {moment.told(wire.opens)}"))
+    if wire.self_signed:
+        findings.append(Finding("signer", Status.WARN, "it is signed by itself, so no browser trusts it"))
+    return findings
+
+
+def _left(wire: Certificate, now: datetime) -> str:
+    if now >= wire.closes:
+        return f"the certificate ended {moment.span(now - wire.closes)} ago, at {moment.told(wire.closes)}"
+    left = moment.span(wire.closes - now)
+    return (
+        f"the certificate ends in {left} at {moment.told(wire.closes)}, {wire.left(now):.0%} of its lifetime are left"
+    )
+
+
+def _compare(wire: Certificate, path: Path) -> Finding:
+    try:
+        disk = x509.parse_pem(path.read_text())
+    except (OSError, OpsError, UnicodeDecodeError) as fault:
+        return Finding("file", Status.UNKNOWN, f"{path} cannot be compared with the one that is served: {fault}")
+    if disk.serial == wire.serial:
+        return Finding("file", Status.OK, "")
+    text = f"{path} has the serial {disk.serial}, but {wire.serial} is served; nginx was not reloaded"
+    return Finding("file", Status.CRITICAL, f"{text}: systemctl reload nginx")
+
+
+def _renewal(wire: Certificate, path: Path) -> Finding:
+    try:
+        verdict = msgspec.json.decode(path.read_bytes(), type=Verdict)
+    except FileNotFoundError:
+        status = Status.OK if wire.self_signed else Status.WARN
+        return Finding("renewal", status, f"no renewal has left its verdict in {path}")
+    except (OSError, msgspec.MsgspecError) as fault:
+        return Finding("renewal", Status.UNKNOWN, f"{path} cannot be read ({fault})")
+    if verdict.ok:
+        return Finding("renewal", Status.OK, "")
+    text = f"the renewal of {moment.told(verdict.at)} was not put in place: {verdict.what}"
+    return Finding("renewal", Status.CRITICAL, text)

@@ -1,0 +1,27 @@
+"""Every error that the watcher raises on purpose, and who has to act on it.
+
+OpsError                  a job or a check could not do its work; the text says what, where and how to mend it
+├── ConfigurationError    the operator corrects a setting; nothing was done
+├── TimedOut              what was asked did not answer within its limit
+└── Damaged               a copy is not what was written: it does not count as a backup
+"""
+
+from __future__ import annotations
+
+
+class OpsError(Exception):
+    """Base of the tree. `exit_code` is what `python -m ops` returns."""
+
+    exit_code = 1
+
+
+class ConfigurationError(OpsError):
+    exit_code = 2
+
+
+class TimedOut(OpsError):
+    pass
+
+
+class Damaged(OpsError):
+    pass

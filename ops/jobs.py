@@ -1,0 +1,46 @@
+"""The one table of jobs: what `python -m ops NAME` does, and when a timer runs it. All times are UTC."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from msgspec import Struct
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+LEAST_GRACE = timedelta(minutes=15)
+
+
+class Job(Struct, frozen=True):
+    """A job. `every` is the longest time between two runs of its timer; None: nothing runs it by the clock.
+
+    `guards` says that the account is less safe as long as it never ran.
+    """
+
+    name: str
+    target: str
+    text: str
+    every: timedelta | None = None
+    calendar: str = ""
+    guards: bool = False
+
+    @property
+    def late(self) -> timedelta:
+        """The age of its stamp from which on a run is missing; twice as much means two of them."""
+        every = self.every or timedelta()
+        return every + max(LEAST_GRACE, every / 24)
+
+
+JOBS = {
+    job.name: job
+    for job in (
+        Job("check", "ops.checking:check", "Look at everything; tell what changed.", timedelta(minutes=5), "5 minutes"),
+        Job("alert", "ops.failure:alert", "Tell that a systemd unit failed."),
+        Job("backup", "ops.backup:backup", "Make a verified copy of the account.", HOUR, "every hour", guards=True),
+        Job("drill", "ops.drill:drill", "Restore the newest copy; compare.", 7 * DAY, "Sunday 03:30", guards=True),
+        Job("morning", "ops.report:morning", "Report how the night was.", DAY, "09:00"),
+        Job("evening", "ops.report:evening", "Report how the day was.", DAY, "18:00"),
+        Job("weekly", "ops.report:weekly", "Report how the week was.", 7 * DAY, "Sunday 02:00"),
+        Job("monthly", "ops.report:monthly", "Report how the month before was.", 31 * DAY, "the 1st, 01:00"),
+    )
+}

@@ -1,0 +1,94 @@
+"""A check that raises or hangs is UNKNOWN, and holds nothing up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from support.watched import context, places
+
+from ops.check import Check, Context, Finding, Outcome, Status, above, below, run_all, summarise, worst
+from ops.errors import OpsError, TimedOut
+from ops.outside import outcome, program, within
+
+
+def raises(seen: Context) -> Outcome:
+    raise ZeroDivisionError("nothing to divide by")
+
+
+def hangs(seen: Context) -> Outcome:
+    threading.Event().wait()
+    raise AssertionError
+
+
+def fine(seen: Context) -> Outcome:
+    return Outcome([], "well")
+
+
+def test_a_check_that_raises_is_unknown_with_what_it_raised(tmp_path: Path) -> None:
+    (result,) = run_all([Check("sick", "Sick", raises)], context(places(tmp_path)))
+    assert result.status is Status.UNKNOWN
+    assert "nothing to divide by (ZeroDivisionError)" in result.summary
+
+
+def test_a_check_that_hangs_is_unknown_after_its_time_and_the_others_are_told(tmp_path: Path) -> None:
+    began = time.monotonic()
+    checks = [*(Check(f"hangs {number}", "", hangs, 0.3) for number in range(5)), Check("well", "", fine)]
+    results = run_all(checks, context(places(tmp_path)))
+    assert time.monotonic() - began < 1.2
+    assert [one.status for one in results] == [Status.UNKNOWN] * 5 + [Status.OK]
+    assert "did not answer within 0.3 s" in results[0].summary
+
+
+def test_what_is_known_to_be_critical_is_worse_than_what_is_not_known() -> None:
+    assert worst([Status.OK, Status.UNKNOWN, Status.CRITICAL, Status.WARN]) is Status.CRITICAL
+    assert worst([Status.WARN, Status.UNKNOWN]) is Status.UNKNOWN
+
+
+def test_no_data_is_never_ok() -> None:
+    assert worst([]) is Status.UNKNOWN
+
+
+def test_a_summary_has_what_is_wrong_the_worst_first() -> None:
+    findings = [
+        Finding("a", Status.WARN, "a bit"),
+        Finding("b", Status.OK, "well"),
+        Finding("c", Status.CRITICAL, "much"),
+    ]
+    result = summarise("it", Outcome(findings, "fine"))
+    assert (result.status, result.summary) == (Status.CRITICAL, "much; a bit")
+    assert [one.about for one in result.faults] == ["c", "a"]
+
+
+@pytest.mark.parametrize(("value", "status"), [(0.15, Status.OK), (0.14, Status.WARN), (0.049, Status.CRITICAL)])
+def test_little_of_what_should_be_much(value: float, status: Status) -> None:
+    assert below(value, 0.15, 0.05) is status
+
+
+@pytest.mark.parametrize(("value", "status"), [(2, Status.OK), (2.1, Status.WARN), (4.1, Status.CRITICAL)])
+def test_much_of_what_should_be_little(value: float, status: Status) -> None:
+    assert above(value, 2, 4) is status
+
+
+def test_what_a_function_raises_reaches_the_one_who_asked() -> None:
+    with pytest.raises(ZeroDivisionError):
+        within(5, "it", lambda: 1 // 0)
+
+
+def test_a_program_that_is_not_there_says_so() -> None:
+    with pytest.raises(OpsError, match="no-such-program cannot be run"):
+        program(["no-such-program"], 1)
+
+
+def test_a_program_that_fails_says_what_it_said() -> None:
+    with pytest.raises(OpsError, match=r"sh failed \(exit code 3\): oh no"):
+        program(["sh", "-c", "echo oh >&2; echo no >&2; exit 3"], 5)
+
+
+def test_a_program_that_hangs_is_ended() -> None:
+    began = time.monotonic()
+    with pytest.raises(TimedOut, match="did not end within"):
+        outcome(["sleep", "60"], 0.2)
+    assert time.monotonic() - began < 5
