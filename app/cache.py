@@ -11,19 +11,27 @@ from collections.abc import Iterable, Mapping
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from app.secret import Secret
+
 PREFIX = "trading:"
 SECONDS = 0.5  # the longest that anyone waits for Redis
 KEEP = 3600  # seconds after which what nobody renews is gone
 BARS_KEPT = 1000
+NO_PASSWORD = Secret("")
 
 
 class Cache:
     """A Redis server, or the lack of one. `connected` says how the last call went."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, password: Secret = NO_PASSWORD) -> None:
         self.connected = False
         self._redis = redis.asyncio.from_url(
-            url or "redis://127.0.0.1:6379", socket_timeout=SECONDS, socket_connect_timeout=SECONDS, max_connections=4
+            url or "redis://127.0.0.1:6379",
+            password=password.reveal() or None,  # the user's name, if any, stands in the address
+            protocol=2,  # nothing of the third is used, and the client would ask for more at each connection
+            socket_timeout=SECONDS,
+            socket_connect_timeout=SECONDS,
+            max_connections=4,
         )
 
     async def put(self, values: Mapping[str, bytes]) -> bool:

@@ -80,10 +80,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     data_dir: str = "data"
     ledger_expected: bool = False  # true: never begin a new account, a missing ledger is an error
     redis_url: str = ""  # empty: the supervisor starts one of its own
+    redis_password: Secret = Secret("")  # of the user in REDIS_URL (unix://user@/path), or of Redis' default user
     api_host: str = "127.0.0.1"
     api_port: int = 8000
     api_workers: int = 1
     allowed_hosts: str = ""  # host names, besides the loopback ones, under which the API may be called
+    api_tokens: Secret = Secret("")  # name:scope+scope:sha256hex,… of callers from outside; see `tradectl token`
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     bar_seconds: int = 0  # length of a bar; 0: 15 on the simulated market, else 60
@@ -171,6 +173,11 @@ def public_settings(settings: Settings) -> dict[str, str]:
     return {key: "" if value is None else f"{value}" for key, value in shown.items()}
 
 
+def secrets_of(settings: Settings) -> list[Secret]:
+    """Return every secret, set or not, for the log to star out."""
+    return [getattr(settings, FIELDS[name]) for name in SECRETS]
+
+
 class StrategyPlan(Struct, frozen=True):
     """A strategy to run on every symbol, with the parameters that were given."""
 
@@ -225,7 +232,7 @@ RANGES: dict[str, tuple[float | Decimal, float | Decimal]] = {
 }
 WORDS = {int: "a whole number", float: "a number", Decimal: "a number", bool: "true or false"}
 FIELDS = {field.upper(): field for field in Settings.__struct_fields__}
-SECRETS = frozenset(name for name in FIELDS if name.endswith("_API_KEY"))
+SECRETS = ("FINNHUB_API_KEY", "TWELVEDATA_API_KEY", "API_TOKENS", "REDIS_PASSWORD")
 
 
 def load(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".env")) -> Settings:
@@ -290,11 +297,22 @@ def _known(key: str, where: str) -> str:
 
 
 def _from_credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """Read the files of our secrets; one that is empty or not there says nothing."""
     directory = environment.get(CREDENTIALS)
     if not directory:
         return {}
-    files = {name: Path(directory) / name for name in SECRETS}
-    return {name: path.read_text().strip() for name, path in files.items() if path.exists()}
+    found = {name: _credential(Path(directory) / name) for name in SECRETS}
+    return {name: text for name, text in found.items() if text}
+
+
+def _credential(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as fault:
+        what = fault.strerror if isinstance(fault, OSError) else "it is no text"
+        raise ConfigurationError(f"the credential {path} cannot be read: {what}; mend or remove it") from None
 
 
 def _value(key: str, text: str) -> Any:
@@ -341,6 +359,8 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError(
             f"REDIS_URL does not begin with one of {', '.join(REDIS_URLS)}; correct it, or leave it empty"
         )
+    if settings.redis_password and _holds_password(settings.redis_url):
+        raise ConfigurationError("REDIS_URL has a password in it and REDIS_PASSWORD is set as well; keep one of them")
     for field, scheme in ADDRESSES.items():
         if not _is_address(getattr(settings, field), scheme):
             raise ConfigurationError(
@@ -355,6 +375,11 @@ def _check(settings: Settings) -> None:
             f"TARGET_SYMBOLS={settings.target_symbols} names {', '.join(twice)} twice; once is enough"
         )
     strategy_plans(settings.strategies)
+
+
+def _holds_password(url: str) -> bool:
+    parts = urlsplit(url)
+    return bool(parts.password) or "password=" in parts.query
 
 
 def _is_address(url: str, scheme: str) -> bool:

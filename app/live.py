@@ -94,8 +94,7 @@ async def serve(settings: Settings, replay: Replay | None = None, notifier: Noti
 
 def assemble(settings: Settings, directory: Path, replay: Replay | None = None) -> Session:
     """Recover the account and join the parts around it; the books are open when this returns."""
-    if settings.trading_mode == "live":
-        raise ConfigurationError("TRADING_MODE=live: no venue for real money is part of this release; use paper")
+    refuse_real_money(settings)
     mode: Mode = "replay" if replay else "paper"
     store, account, name = open_account(settings, directory)
     if account.seq and account.mode != mode:
@@ -124,6 +123,11 @@ def assemble(settings: Settings, directory: Path, replay: Replay | None = None) 
         recorder.write(Opened(now))
     start(loop, now, epoch, __version__)
     return Session(settings, directory, clock, feed, store, loop, telemetry, builder, recorder)
+
+
+def refuse_real_money(settings: Settings) -> None:
+    if settings.trading_mode == "live":
+        raise ConfigurationError("TRADING_MODE=live: no venue for real money is part of this release; use paper")
 
 
 def start(loop: Loop, now: datetime, epoch: int, version: str) -> None:
@@ -267,7 +271,8 @@ class Written:
 async def _run(session: Session, told: asyncio.Event, held: lease.Lease, notifier: Notifier) -> None:
     """Carry events to the loop until the feed ends, it is told to or something breaks; then close the books."""
     engine, stream = session.loop.engine, Stream(session.clock)
-    publisher = Publisher(Cache(session.settings.redis_url), engine, session.feed, session.telemetry)
+    cache = Cache(session.settings.redis_url, session.settings.redis_password)
+    publisher = Publisher(cache, engine, session.feed, session.telemetry)
     notifier.ready(f"trading {engine.portfolio.state} on account {engine.rules.account}")
     get_logger().info("trading begins", state=engine.portfolio.state, account=engine.rules.account)
     try:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
+from litestar.types import Message, Scope
 
 from app.api.call import Answer, Call, Shared
 from app.api.commands import COMMANDS
@@ -25,8 +26,9 @@ from app.api.problems import HANDLERS
 from app.api.questions import refuse_misspelt
 from app.api.trading import TRADING
 from app.cache import Cache
-from app.config import FIELDS, SECRETS, Settings, load
+from app.config import Settings, load, secrets_of
 from app.log import configure, get_logger
+from app.tokens import read_tokens
 from app.view import View
 
 LARGEST_BODY = 64 * 1024
@@ -36,14 +38,15 @@ ROUTES: list[HTTPRouteHandler | Router] = [*HEALTH, metrics, TRADING, COMMANDS, 
 def create_app(settings: Settings | None = None) -> Litestar:
     """Return the web application. Raise ConfigurationError if the settings, read from the environment, are wrong."""
     chosen = settings or load()
-    view = View(chosen.directory, Cache(chosen.redis_url))
+    view = View(chosen.directory, Cache(chosen.redis_url, chosen.redis_password))
     news = News(view)
     figures = Figures(view, news)
+    shared = {"shared": Shared(view, chosen), "news": news, "figures": figures, "leaving": False}
     return Litestar(
         route_handlers=ROUTES,
-        middleware=[Door(chosen.allowed_hosts)],
+        middleware=[Door(chosen.allowed_hosts, read_tokens(chosen.api_tokens))],
         before_request=refuse_misspelt,
-        before_send=[protect, figures.count],
+        before_send=[protect, figures.count, part],
         exception_handlers=HANDLERS,
         lifespan=[watching],
         request_class=Call,
@@ -52,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         logging_config=None,
         openapi_config=OPENAPI,
         plugins=[PlainNumbers()],
-        state=State({"shared": Shared(view, chosen), "news": news, "figures": figures}, deep_copy=False),
+        state=State(shared, deep_copy=False),
     )
 
 
@@ -60,10 +63,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
 async def watching(app: Litestar) -> AsyncIterator[None]:
     """Follow the ledger and the engine for as long as the application runs."""
     view, settings = app.state.shared.view, app.state.shared.settings
-    configure("api", settings.log_level, [getattr(settings, FIELDS[name]) for name in SECRETS])
+    configure("api", settings.log_level, secrets_of(settings))
     view.look()
     await view.glance()
-    following = asyncio.create_task(view.run())
+    following = app.state.following = asyncio.create_task(view.run())
     following.add_done_callback(lambda task: notice_end(view, task))
     try:
         yield
@@ -72,6 +75,23 @@ async def watching(app: Litestar) -> AsyncIterator[None]:
         await asyncio.gather(following, return_exceptions=True)
         view.close()
         await view.cache.close()
+
+
+def follows(app: Litestar) -> bool:
+    """Say whether the view of a running application follows the ledger."""
+    return not app.state.following.done()
+
+
+def leave(app: Litestar) -> None:
+    """Let clients go: each answer from now on closes its connection, and event streams end."""
+    app.state.leaving = True
+    app.state.news.end()
+
+
+async def part(message: Message, scope: Scope) -> None:
+    """Say with an answer that its connection ends, once the process leaves: the next question is for the next one."""
+    if message["type"] == "http.response.start" and scope["litestar_app"].state.leaving:
+        message["headers"] = [*message["headers"], (b"connection", b"close")]
 
 
 def notice_end(view: View, following: asyncio.Task[None]) -> None:

@@ -18,7 +18,8 @@ class Notifier:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         wanted = environment.get("WATCHDOG_USEC", "")
-        self.watchdog_seconds = int(wanted) / 1e6 if wanted.isdigit() else None
+        meant = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self.watchdog_seconds = int(wanted) / 1e6 if wanted.isdigit() and meant else None
 
     def ready(self, status: str) -> None:
         self._send(f"READY=1\nSTATUS={status}")

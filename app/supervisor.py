@@ -192,11 +192,12 @@ def _hopeless(trading: asyncio.Task[int], serving: asyncio.Task[int]) -> int:
 
 async def _family(plan: Plan, directory: Path, place: Path) -> Family:
     settings = plan.settings
-    url, redis = await _redis(settings.redis_url, place)
+    url, redis = await _redis(settings, place)
     environment = {
         **os.environ,
         "DATA_DIR": str(directory),
         "REDIS_URL": url,
+        **({} if settings.redis_url else {"REDIS_PASSWORD": ""}),  # one of our own has none
         "API_HOST": settings.api_host,
         "API_PORT": str(settings.api_port),
     }
@@ -206,10 +207,11 @@ async def _family(plan: Plan, directory: Path, place: Path) -> Family:
     return Family(Child("engine", trading, environment, ends), Child("API", (*us, "api"), environment, HOPELESS), redis)
 
 
-async def _redis(url: str, place: Path) -> tuple[str, Child | None]:
+async def _redis(settings: Settings, place: Path) -> tuple[str, Child | None]:
     """Return the address of a Redis and, if it is one of ours, its process; trading goes on without any."""
+    url = settings.redis_url
     if url:
-        cache = Cache(url)
+        cache = Cache(url, settings.redis_password)
         await cache.get("")
         if not cache.connected:
             get_logger().warning("Redis does not answer; trading needs none, but prices are not shown", url=url)

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "secret": "",
     "guard": "",
     "notify": "",
+    "tokens": "errors secret",
     "performance": "",
     "limits": "",
     "model": "errors",
@@ -103,7 +104,7 @@ MAY_IMPORT = {
     "narrate": "ledger log model",
     "telemetry": "engine ledger model risk",
     "snapshot": "desk feed risk",
-    "cache": "model",
+    "cache": "secret",
     "publisher": "cache clock engine feed model risk snapshot telemetry",
     # the composition roots
     "backtest": f"{CORE} broker.simulated decision desk engine ledger limits loop performance portfolio "
@@ -121,10 +122,11 @@ MAY_IMPORT = {
     "history": "errors ledger model schemas view",
     # the web
     "api": "",
+    "api.auth": "log tokens",
     "api.call": "config errors schemas view",
     "api.commands": f"{API} api.described control history ledger model queries view",
     "api.described": "app",
-    "api.door": "api.problems",
+    "api.door": "api.auth api.call api.problems tokens",
     "api.events": f"{API} history ledger view",
     "api.health": f"{API} queries",
     "api.market": f"{API} queries",
@@ -133,7 +135,7 @@ MAY_IMPORT = {
     "api.questions": "errors",
     "api.trading": f"{API} clock history performance queries",
     "main": "api.call api.commands api.described api.door api.events api.health api.market api.metrics api.problems "
-    "api.questions api.trading cache config log view",
+    "api.questions api.trading cache config log tokens view",
     # the command line, and everything at once
     "address": "config errors",
     "child": "log",
@@ -147,11 +149,47 @@ MAY_IMPORT = {
     "cli.acting": f"{TRADECTL} address control lease store",
     "cli.backtest": f"{TRADECTL} backtest cli.looking feed.replay model strategies.registry",
     "cli.books": TRADECTL,
-    "cli.doctor": f"app {TRADECTL} clock feed.line feed.providers feed.trial lease",
+    "cli.doctor": f"app {TRADECTL} cli.process clock feed.line feed.providers feed.trial lease live tokens",
     "cli.ledger": f"{TRADECTL} history store",
     "cli.looking": f"{TRADECTL} strategies.registry",
     "cli.replaying": "cli.ledger cli.tables errors history replay schemas",
-    "cli.running": f"{TRADECTL} cache cli.looking feed.replay live log queries supervisor view",
+    "cli.process": "config log",
+    "cli.running": f"{TRADECTL} cache cli.looking cli.process feed.replay live log queries supervisor view",
+    "cli.serving": "address cli.process config main notify tokens",
+    "cli.token": "cli.tables tokens",
+}
+
+# the same for the watcher, which knows nothing of the application
+OPS_MAY_IMPORT = {
+    "ops": "",
+    "errors": "",
+    "moment": "",
+    "jobs": "",
+    "outside": "errors",
+    "config": "errors",
+    "x509": "errors",
+    "client": "errors outside",
+    "check": "config outside",
+    "stamps": "config errors moment",
+    "flips": "check",
+    "memory": "check config errors flips moment",
+    "channel": "errors memory outside",
+    "alerts": "channel check config errors flips memory moment",
+    "checks": "check checks.api checks.certificate checks.host checks.jobs checks.redis checks.services checks.storage",
+    "checks.api": "check client errors",
+    "checks.certificate": "check config errors moment x509",
+    "checks.host": "check config outside",
+    "checks.jobs": "check errors jobs moment stamps",
+    "checks.redis": "check config",
+    "checks.services": "check outside",
+    "checks.storage": "check errors moment stamps",
+    "checking": "alerts check checks config errors flips memory moment stamps",
+    "failure": "alerts config errors flips memory moment outside",
+    "copies": "config errors outside",
+    "backup": "config copies errors moment stamps",
+    "drill": "config copies errors moment stamps",
+    "report": "alerts channel check client config errors memory moment stamps",
+    "__main__": "errors jobs stamps",
 }
 
 # package of others -> the only files that may import it
@@ -176,6 +214,27 @@ ONLY_IN = {
     "importlib": "cli supervisor",
 }
 
+OPS_ONLY_IN = {
+    "sqlite3": "memory copies",
+    "subprocess": "outside",
+    "apprise": "channel",
+    "redis": "checks",
+    "httpx": "client",
+    "psutil": "checks checking",
+    "ssl": "checks x509",
+    "signal": "__main__",
+    "importlib": "__main__",
+    "threading": "outside",
+}
+OPS_BROAD_EXCEPTS = {
+    ("outside", "_run"): "what a task raises is handed to the one who asked",
+    ("check", "_collect"): "the wall around one check",
+    ("channel", "send"): "the wall around one alert",
+    ("channel", "_services"): "a library that reads what a person wrote",
+    ("stamps", "stamped"): "a stamp is written also when the job broke; the fault goes on upwards",
+    ("__main__", "main"): "the trace is printed, and the exit code tells it from a job that failed",
+}
+
 # file and function -> why it may catch everything
 BROAD_EXCEPTS = {
     ("desk", "think"): "the wall around one strategy",
@@ -187,6 +246,7 @@ ASKS_FOR_THE_TIME = {
     "log": "a line is stamped when it is written, whatever the account's time is",
 }
 
+REVEALING = ("log", "feed", "broker", "cache", "tokens")
 NO_FLOATS = ("ledger", "store", "sizing", "reconcile", "control", "broker.simulated")
 SQL = re.compile(r"^\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|PRAGMA|BEGIN|VACUUM)\s+\w")
 TIME_CALLS = {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"),
@@ -198,9 +258,10 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 class Module:
     """One file of ours, parsed."""
 
-    def __init__(self, path: Path) -> None:
-        parts = path.relative_to(ROOT / "app").with_suffix("").parts
-        self.name = ".".join(part for part in parts if part != "__init__") or "app"
+    def __init__(self, path: Path, package: str = "app") -> None:
+        parts = path.relative_to(ROOT / package).with_suffix("").parts
+        self.name = ".".join(part for part in parts if part != "__init__") or package
+        self.package = package
         self.path = path
         self.source = path.read_text()
         self.tree = ast.parse(self.source)
@@ -212,12 +273,17 @@ class Module:
         return (node for node in ast.walk(self.tree) if isinstance(node, ast.Import | ast.ImportFrom))
 
 
-def read_modules() -> dict[str, Module]:
-    return {module.name: module for module in map(Module, sorted((ROOT / "app").rglob("*.py")))}
+def read_modules(package: str = "app") -> dict[str, Module]:
+    modules = [Module(path, package) for path in sorted((ROOT / package).rglob("*.py"))]
+    return {module.name: module for module in modules}
 
 
 MODULES = read_modules()
+WATCHER = read_modules("ops")
+BOTH = [*MODULES.values(), *WATCHER.values()]
 every_module = pytest.mark.parametrize("module", MODULES.values(), ids=list(MODULES))
+every_module_of_ops = pytest.mark.parametrize("module", WATCHER.values(), ids=list(WATCHER))
+every_module_of_both = pytest.mark.parametrize("module", BOTH, ids=lambda module: f"{module.package}: {module.name}")
 
 
 def ours(module: Module) -> set[str]:
@@ -229,7 +295,7 @@ def ours(module: Module) -> set[str]:
             found |= {_module_of(f"{package}.{alias.name}", package) for alias in node.names}
         else:
             found |= {alias.name for alias in node.names}
-    return {_short(name) for name in found if name.split(".")[0] == "app"}
+    return {name.removeprefix(f"{module.package}.") for name in found if name.split(".")[0] == module.package}
 
 
 def theirs(module: Module) -> set[str]:
@@ -268,10 +334,6 @@ def _module_of(full: str, package: str) -> str:
     return full if path.with_suffix(".py").exists() or (path / "__init__.py").exists() else package
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("app.")
-
-
 def _is_broad(handler: ast.ExceptHandler) -> bool:
     caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
     return any(one is None or getattr(one, "id", "") in ("Exception", "BaseException") for one in caught)
@@ -297,7 +359,7 @@ def test_no_two_files_import_each_other_over_any_number_of_steps() -> None:
         pytest.fail(f"a circle: {' -> '.join(fault.args[1])}")
 
 
-@every_module
+@every_module_of_both
 def test_nothing_is_imported_inside_a_function(module: Module) -> None:
     late = [
         f"{module.path.name}:{node.lineno}"
@@ -315,14 +377,37 @@ def test_a_package_of_others_stays_behind_its_door(module: Module) -> None:
     assert not strayed, f"{module.name} imports what only these may: {strayed}"
 
 
-def test_the_operations_module_never_imports_the_application() -> None:
-    watching = [
-        path for path in (ROOT / "ops").rglob("*.py") if re.search(r"^\s*(from|import) app\b", path.read_text())
-    ]
-    assert not watching
+@every_module_of_both
+def test_watcher_and_watched_never_import_each_other(module: Module) -> None:
+    assert ("app" if module.package == "ops" else "ops") not in theirs(module)
+
+
+def test_every_file_of_the_watcher_has_its_line_in_the_table() -> None:
+    assert sorted(WATCHER) == sorted(OPS_MAY_IMPORT)
+
+
+@every_module_of_ops
+def test_a_file_of_the_watcher_imports_only_what_the_table_allows(module: Module) -> None:
+    assert ours(module) <= set(OPS_MAY_IMPORT.get(module.name, "").split())
+    top = module.name.split(".")[0]
+    assert not [package for package in theirs(module) if top not in OPS_ONLY_IN.get(package, top).split()]
+
+
+def test_no_two_files_of_the_watcher_import_each_other_over_any_number_of_steps() -> None:
+    TopologicalSorter({name: ours(module) for name, module in WATCHER.items()}).prepare()
 
 
 # -- what may be written where ------------------------------------------------------------------------------------
+
+
+@every_module_of_ops
+def test_the_watcher_has_its_own_walls_clock_and_books(module: Module) -> None:
+    broad = {(module.name, function) for function, handler in handlers(module) if _is_broad(handler)}
+    assert broad == {wall for wall in OPS_BROAD_EXCEPTS if wall[0] == module.name}
+    asked = [name for owner, name, _ in calls(module.tree) if (owner, name) in TIME_CALLS]
+    assert bool(asked) == (module.name == "moment")
+    texts = [str(node.value) for node in ast.walk(module.tree) if isinstance(node, ast.Constant)]
+    assert bool([text for text in texts if SQL.match(text)]) == (module.name == "memory")
 
 
 @every_module
@@ -361,13 +446,15 @@ def test_money_is_not_turned_into_a_float_where_it_is_booked(name: str) -> None:
 @every_module
 def test_a_secret_is_revealed_only_where_it_is_used(module: Module) -> None:
     revealed = [line for _, name, line in calls(module.tree) if name == "reveal"]
-    assert not revealed or module.name.split(".")[0] in ("log", "feed", "broker"), f"{module.name}: lines {revealed}"
+    assert not revealed or module.name.split(".")[0] in ("log", "feed", "broker", "cache", "tokens"), (
+        f"{module.name}: lines {revealed}"
+    )
 
 
 # -- how long it may be -------------------------------------------------------------------------------------------
 
 
-@every_module
+@every_module_of_both
 def test_no_function_is_longer_than_a_screen(module: Module) -> None:
     long = {
         f"{function.name} has {lines(function)} lines"
@@ -377,15 +464,16 @@ def test_no_function_is_longer_than_a_screen(module: Module) -> None:
     assert not long
 
 
-def test_half_of_all_functions_are_at_most_ten_lines_long() -> None:
-    assert median(lines(function) for module in MODULES.values() for function in module.functions()) <= MEDIAN_FUNCTION
+@pytest.mark.parametrize("modules", [MODULES, WATCHER], ids=["app", "ops"])
+def test_half_of_all_functions_are_at_most_ten_lines_long(modules: dict[str, Module]) -> None:
+    assert median(lines(function) for module in modules.values() for function in module.functions()) <= MEDIAN_FUNCTION
 
 
-@every_module
+@every_module_of_both
 def test_no_file_is_longer_than_a_person_reads_at_once(module: Module) -> None:
     assert len(module.source.splitlines()) <= LONGEST_FILE
 
 
-@every_module
+@every_module_of_both
 def test_every_file_begins_with_its_one_idea(module: Module) -> None:
     assert ast.get_docstring(module.tree) or not module.source.strip()

@@ -12,8 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config import FIELDS, RANGES, SECRETS, Settings, StrategyPlan, load, public_settings, strategy_plans
+from app.config import (
+    FIELDS,
+    RANGES,
+    SECRETS,
+    Settings,
+    StrategyPlan,
+    load,
+    public_settings,
+    secrets_of,
+    strategy_plans,
+)
 from app.errors import ConfigurationError
+from app.log import starred
 from app.secret import Secret
 
 PLANTED = "planted-secret-4711"
@@ -149,6 +160,34 @@ def test_the_environment_wins_over_the_file_and_a_credential_over_both(tmp_path:
 def test_only_secrets_are_read_from_the_credentials(tmp_path: Path) -> None:
     (tmp_path / "API_PORT").write_text("9")
     assert loaded({"CREDENTIALS_DIRECTORY": str(tmp_path)}).api_port == 8000
+
+
+def test_an_empty_credential_says_nothing(tmp_path: Path) -> None:
+    for name in SECRETS:
+        (tmp_path / name).write_text("\n")
+    settings = loaded({"CREDENTIALS_DIRECTORY": str(tmp_path), "REDIS_PASSWORD": PLANTED})
+    assert [name for name in SECRETS if getattr(settings, FIELDS[name])] == ["REDIS_PASSWORD"]
+    assert settings.simulated
+
+
+def test_a_credential_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "API_TOKENS").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match=r"credential .*API_TOKENS cannot be read: it is no text"):
+        loaded({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
+def test_every_secret_is_named_in_the_table_and_starred_out_in_the_log() -> None:
+    assert {key for key, field in FIELDS.items() if isinstance(getattr(Settings(), field), Secret)} == set(SECRETS)
+    hidden = secrets_of(loaded({"REDIS_PASSWORD": PLANTED, "API_TOKENS": "a:read:b"}))
+    assert starred(f"{PLANTED} and a:read:b", [one.reveal() for one in hidden if one]) == "*** and ***"
+
+
+def test_one_password_of_redis_is_enough() -> None:
+    for url in (f"redis://a:{PLANTED}@h", f"unix://a@/s?password={PLANTED}"):
+        assert loaded({"REDIS_URL": url}).redis_url == url
+        with pytest.raises(ConfigurationError, match="REDIS_URL has a password in it") as refused:
+            loaded({"REDIS_URL": url, "REDIS_PASSWORD": PLANTED})
+        assert PLANTED not in str(refused.value)
 
 
 def test_a_file_may_have_comments_quotes_blank_lines_exports_and_a_byte_order_mark(env_file: Path) -> None:

@@ -100,6 +100,12 @@ def running(place: Path, *words: str, **settings: str) -> Iterator[Running]:
             started.end(signal.SIGTERM)
 
 
+def test_a_password_of_another_redis_does_not_keep_ours_from_being_used(tmp_path: Path) -> None:
+    with running(tmp_path, REDIS_PASSWORD="of another one") as started:
+        started.wait_until_healthy()
+        wait_until(lambda: bool(started.status()["redis_connected"]), "Redis is used", started.said)
+
+
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One that runs for all tests that only kill its children."""

@@ -21,6 +21,7 @@ from app.view import View
 ONE_LINE = "it is one line of text, without control characters"  # the only pattern that our bodies have
 FRESH = 0.1  # seconds for which an answer is given again, as long as nothing is known that would change it
 FIRST_BYTES = 60  # of a body that cannot be read, shown to who sent it
+ORIGIN = "origin"  # where a request came from, in its state; the door says it
 HIGHEST = 2**53  # the largest whole number that every JSON reader keeps exactly
 
 T = TypeVar("T")
@@ -84,6 +85,11 @@ class Call(Request[Any, Any, State]):
     @property
     def settings(self) -> Settings:
         return self.shared.settings
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, as the audit shows it: an address, or `token@address` from outside this machine."""
+        return cast(str, self.scope["state"][ORIGIN])
 
     async def body(self) -> bytes:
         """Read the body. Raise InputError if the caller hung up in the middle of it: that is no fault of ours."""

@@ -137,8 +137,7 @@ async def give(
     running = is_running(view)
     if not running and name not in KEPT_FOR_LATER:
         raise NotRunning(f"{standstill(view)}, so nothing was done; get it to run, then ask for {name} again")
-    origin = request.client.host if request.client else "unknown"
-    wanted = Command(0, name, said.who, origin, view.wall(), said.reason, dict(arguments or {}))
+    wanted = Command(0, name, said.who, request.origin, view.wall(), said.reason, dict(arguments or {}))
     left = view.store.add_command(wanted, key)
     handled = await taken(view, left, PATIENCE if running else 0.0)
     if handled:

@@ -8,7 +8,7 @@ from typing import Any
 
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import OpenAPIType, Operation, RequestBody, Schema
+from litestar.openapi.spec import Components, OpenAPIType, Operation, RequestBody, Schema, SecurityScheme
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
@@ -19,6 +19,13 @@ OPENAPI = OpenAPIConfig(
     version=__version__,
     path="/schema",
     use_handler_docstrings=True,
+    components=Components(
+        security_schemes={
+            "bearer": SecurityScheme(type="http", scheme="bearer", description="A token; none on the machine itself."),
+            "basic": SecurityScheme(type="http", scheme="basic", description="The same token as the password."),
+        }
+    ),
+    security=[{}, {"bearer": []}, {"basic": []}],
     render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
 )
 

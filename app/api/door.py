@@ -1,24 +1,28 @@
-"""Who may come in: a caller on this machine, under a name of ours, and not on behalf of another site's page.
+"""Who may come in: a caller on this machine or with a token, under a name of ours, not for another site's page.
 
 A request from loopback that no proxy forwarded is trusted. The host allow-list closes DNS rebinding, the checks of
-Origin and fetch metadata close cross-site posts. What the answers must not be used for stands in their headers.
+Origin and fetch metadata close cross-site posts: a browser sends the password of HTTP Basic along for any page. What
+the answers must not be used for stands in their headers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from app.api.problems import ForeignHost, ForeignOrigin, NotSignedIn
+from app.api.auth import CHALLENGES, READING, Complaints, address_of, is_local, needed, shown
+from app.api.call import ORIGIN
+from app.api.problems import ForeignHost, ForeignOrigin, NotSignedIn, OutOfScope
+from app.tokens import Token, find
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip"})
 BEGAN = "began"  # when a request came to the door, in its state
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
+UNAUTHORIZED = 401
+MAKE_ONE = "make one on the machine (tradectl token NAME --scope read) and add its line to API_TOKENS"
 OWN_SITE = frozenset({b"", b"same-origin", b"none"})
 PROTECTION = {
     b"cache-control": b"no-store",
@@ -34,18 +38,23 @@ class Door(ASGIMiddleware):
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, allowed_hosts: str) -> None:
+    def __init__(self, allowed_hosts: str, tokens: Sequence[Token] = ()) -> None:
         given = {name.strip().lower() for name in allowed_hosts.split(",")}
         self._hosts = LOOPBACK_NAMES | (given - {""})
+        self._tokens = tokens
+        self._complaints = Complaints()
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         if scope["type"] == ScopeType.HTTP:
             scope["state"][BEGAN] = perf_counter()
-            self.check(scope)
+            scope["state"][ORIGIN] = self.check(scope)
         await next_app(scope, receive, send)
 
-    def check(self, scope: HTTPScope) -> None:
-        """Raise ForeignHost, ForeignOrigin or NotSignedIn for a request that may not come in."""
+    def check(self, scope: HTTPScope) -> str:
+        """Return where a request comes from, for the audit: its address, with the token's name if it showed one.
+
+        Raise ForeignHost, ForeignOrigin, NotSignedIn or OutOfScope for a request that may not come in.
+        """
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"")
         if name_of(host) not in self._hosts:
@@ -55,10 +64,33 @@ class Door(ASGIMiddleware):
             )
         if scope["method"] not in READING:
             refuse_other_sites(headers, host)
-        if not is_local(scope["client"], headers):
-            raise NotSignedIn(
-                "this call came from another machine or through a proxy, without credentials; call it on the machine"
+        address = address_of(scope["client"], headers)
+        if is_local(scope["client"], headers):
+            return address
+        token = self._token(shown(headers), address)
+        missing = needed(scope["method"], scope["path"]) - token.scopes
+        if missing:
+            self._complaints.note("a token was used beyond its scopes", address, token.name)
+            raise OutOfScope(
+                f"the token {token.name} lacks the scope {' and '.join(sorted(missing))} that this call needs; use "
+                "another one, or make one on the machine: tradectl token NAME --scope …"
             )
+        return f"{token.name}@{address}"
+
+    def _token(self, given: str | None, address: str) -> Token:
+        """Return the token that was shown. Raise NotSignedIn for none, or one that is not known here."""
+        if given is None:
+            raise NotSignedIn(f"this call came from another machine or through a proxy, {self._without_token()}")
+        token = find(self._tokens, given)
+        if token is None:
+            self._complaints.note("a sign-in failed", address)
+            raise NotSignedIn(f"the token that came with this call is not known here; correct it, or {MAKE_ONE}")
+        return token
+
+    def _without_token(self) -> str:
+        if not self._tokens:
+            return f"and no token is set up here; {MAKE_ONE}"
+        return "without a token; send it as Authorization: Bearer TOKEN, or as the password, whatever the user's name"
 
 
 def name_of(host: bytes) -> str:
@@ -77,16 +109,11 @@ def refuse_other_sites(headers: Mapping[bytes, bytes], host: bytes) -> None:
         raise ForeignOrigin(f"a page of another site ({whose}) may not change anything here; use this appliance's own")
 
 
-def is_local(client: tuple[str, int] | None, headers: Mapping[bytes, bytes]) -> bool:
-    """Say whether a request was sent on this machine and not forwarded by a proxy on it."""
-    if client is None or not (client[0].startswith("127.") or client[0] in ("::1", "::ffff:127.0.0.1")):
-        return False
-    return not any(name in FORWARDED or name.startswith(b"x-forwarded") for name in headers)
-
-
 async def protect(message: Message, _: Scope) -> None:
-    """Add to each answer the headers that it does not set itself."""
+    """Add to each answer the headers that it does not set itself, and to a refused sign-in how to sign in."""
     if message["type"] == "http.response.start":
         headers = message["headers"] = list(message["headers"])
+        if message["status"] == UNAUTHORIZED:
+            headers.extend(CHALLENGES)
         named = {name for name, _ in headers}
         headers.extend((name, value) for name, value in PROTECTION.items() if name not in named)

@@ -40,6 +40,7 @@ class News:
         self._view, self._heartbeat = view, heartbeat
         self._newest: deque[tuple[int, bytes]] = deque(maxlen=shared)
         self._moved = asyncio.Event()
+        self._over = False
         self.clients = 0
         view.listen(self._take)
 
@@ -47,6 +48,14 @@ class News:
         if self._newest and entries[0].seq != self._newest[-1][0] + 1:
             self._newest.clear()
         self._newest.extend((entry.seq, written(entry)) for entry in entries)
+        self._wake()
+
+    def end(self) -> None:
+        """Let everyone go: a client comes back by itself, with the number it has."""
+        self._over = True
+        self._wake()
+
+    def _wake(self) -> None:
         self._moved.set()
         self._moved = asyncio.Event()
 
@@ -62,7 +71,7 @@ class News:
         self.clients += 1
         try:
             yield HELLO
-            while True:
+            while not self._over:
                 moved = self._moved
                 try:
                     found = self.since(seq)

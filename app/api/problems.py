@@ -40,9 +40,15 @@ ADVICE = {
 
 
 class NotSignedIn(TradingError):
-    """The caller is not on this machine and has shown no credentials."""
+    """The caller is not on this machine and has shown no token, or one that is not known."""
 
     code = "not_signed_in"
+
+
+class OutOfScope(TradingError):
+    """The caller's token is known, but not for this."""
+
+    code = "out_of_scope"
 
 
 class ForeignOrigin(TradingError):
@@ -72,6 +78,7 @@ class Busy(TradingError):
 STATUS: Mapping[type[TradingError], int] = {
     InputError: 400,
     NotSignedIn: 401,
+    OutOfScope: 403,
     ForeignOrigin: 403,
     NotFound: 404,
     Refused: 409,

@@ -22,7 +22,7 @@ SECTIONS: dict[str, Table] = {
     "Run": {
         "run": ("app.cli.running:run", "Run everything: Redis, engine, API (for a laptop)."),
         "engine": ("app.cli.running:engine", "Run the trading engine alone."),
-        "api": ("app.cli.running:api", "Run the API and the page alone."),
+        "api": ("app.cli.serving:api", "Run the API and the page alone."),
     },
     "Look": {
         "status": ("app.cli.looking:status", "Is it trading, in which state, and why."),
@@ -55,6 +55,7 @@ SECTIONS: dict[str, Table] = {
     },
     "Mend": {
         "doctor": ("app.cli.doctor:doctor", "Try things out, and say what is wrong with them."),
+        "token": ("app.cli.token:token", "Make a token for a caller from outside."),
     },
     "Shell": {
         "completion": ("app.cli.shell:completion", "Print the shell's completion script."),

@@ -1,4 +1,4 @@
-"""The commands that run something: everything at once, the engine, the API."""
+"""The commands that trade: everything at once, and the engine alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import uvicorn
 import uvloop
 from click.core import ParameterSource
 
@@ -18,16 +17,13 @@ from app import config, live, log, queries, schemas, supervisor
 from app.cache import Cache
 from app.cli import tables
 from app.cli.looking import PERFORMANCE
+from app.cli.process import begin
 from app.cli.words import speed
-from app.config import FIELDS, SECRETS, Settings
 from app.errors import TradingError
 from app.feed.replay import Replay
 from app.view import View
 
-SOCKET_PASSED = 3  # the first descriptor that systemd passes (sd_listen_fds(3))
 OF_A_REPLAY = {"speed": "--speed", "exit_at_end": "--exit-at-end", "as_json": "--json"}
-NOT_FOR_OTHERS = 0o027  # taken from the permissions of what is made: an account is no business of other users
-GRACE = 3  # seconds that open event streams get when the API stops
 
 
 def replayable(function: Callable[..., None]) -> Callable[..., None]:
@@ -58,7 +54,7 @@ def run(replay: Replay | None, port: int | None, exit_at_end: bool, as_json: boo
     With --replay FILE… recorded bars take the market's place, on an account of their own. Ctrl-C stops everything.
     """
     settings = config.load({**os.environ, "API_PORT": str(port)} if port else os.environ)
-    _log("run", settings)
+    begin("run", settings)
 
     def show_result() -> None:
         answer = _result(supervisor.data_directory(plan))
@@ -73,34 +69,12 @@ def run(replay: Replay | None, port: int | None, exit_at_end: bool, as_json: boo
 def engine(replay: Replay | None) -> None:
     """Run the trading engine alone, as its service does."""
     settings = config.load()
-    _log("engine", settings)
+    begin("engine", settings)
     try:
         uvloop.run(live.serve(settings, replay))
     except TradingError as fault:
         log.get_logger().error(str(fault))
         sys.exit(fault.exit_code)
-
-
-@click.command()
-def api() -> None:
-    """Run the API and the page alone, as their service does."""
-    settings = config.load()
-    _log("api", settings)
-    uvicorn.run(
-        "app.main:create_app",
-        factory=True,
-        host=settings.api_host,
-        port=settings.api_port,
-        fd=SOCKET_PASSED if os.environ.get("LISTEN_PID") == str(os.getpid()) else None,
-        workers=settings.api_workers,
-        loop="uvloop",
-        http="httptools",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=GRACE,
-    )
 
 
 def _result(directory: Path) -> bytes:
@@ -118,9 +92,3 @@ def _refuse(options: Mapping[str, str]) -> None:
     for name, option in options.items():
         if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{option} is of a replay; name what to replay: --replay FILE {option}")
-
-
-def _log(service: str, settings: Settings) -> None:
-    os.umask(os.umask(0o077) | NOT_FOR_OTHERS)
-    secrets = [getattr(settings, FIELDS[name]) for name in SECRETS]
-    log.configure(service, settings.log_level, secrets)
