@@ -16,7 +16,12 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help install run test test-only lint format bench lock clean
+# The tests that boot machines stay apart: they want root, packages of their own, and two at once are enough.
+DEPLOY_PACKAGES := mmdebstrap systemd-container squashfs-tools iproute2 nftables openssh-client zstd e2fsprogs
+DEPLOY_TESTS := $(if $(findstring tests/deploy,$(ARGS)),,tests/deploy) $(ARGS)
+ORDINARY := $(if $(findstring tests/deploy,$(ARGS)),,yes)
+
+.PHONY: help install run deploy test test-only test-deploy lint format bench lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,21 +29,31 @@ help:  ## list the targets
 	@echo '  ARGS="…"          options for `tradectl run`, `pytest` or the benchmarks'
 	@echo '  PYTHON=python3.13 another Python, in an environment of its own'
 
-install: $(VENV)/.installed  ## make the environment in .venv, with what requirements.lock pins
+install: $(VENV)/.installed-deploy  ## make the environment in .venv, with Ansible, from what the lock files pin
 
-run: install  ## run everything on this machine: Redis, engine, API on http://127.0.0.1:8000
+run: $(VENV)/.installed  ## run everything on this machine: Redis, engine, API on http://127.0.0.1:8000
 	@exec $(BIN)/tradectl run $(ARGS)
+
+deploy: install  ## make a bare Debian 13 machine the appliance: HOST=root@192.0.2.10 the first time; ARGS="--check"
+	@.ci/inventory $(HOST)
+	cd ansible && ../$(BIN)/ansible-playbook -i inventory/hosts.yml deploy.yml $(ARGS)
 
 test: lint test-only  ## check the style and the types, then run every test this machine can run
 
 test-only: $(VENV)/.installed-dev
 	@.ci/packages curl jq
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
+	$(if $(ORDINARY),$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --ignore=tests/deploy $(ARGS))
+	$(if $(and $(ORDINARY),$(ARGS)),,@$(MAKE) --no-print-directory test-deploy)
+
+test-deploy: $(VENV)/.installed-dev  ## boot real Debian machines and deploy to them; takes root
+	@.ci/packages $(DEPLOY_PACKAGES)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(DEPLOY_TESTS)
 
 lint: $(VENV)/.installed-dev  ## check style, form and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd ansible && PATH="$(abspath $(BIN)):$$PATH" ansible-lint --offline
 
 format: $(VENV)/.installed-dev  ## mend style and form
 	$(BIN)/ruff check --fix .
@@ -49,7 +64,9 @@ bench: $(VENV)/.installed-dev  ## run the benchmarks, each beside its reference
 
 lock: $(VENV)/.installed-dev  ## pin again what pyproject.toml asks for; ARGS=--upgrade takes newer releases
 	$(COMPILE) --extra build $(ARGS) pyproject.toml -o requirements.lock
-	$(COMPILE) --extra build --extra dev --constraint requirements.lock $(ARGS) pyproject.toml -o requirements-dev.lock
+	$(COMPILE) --extra build --extra deploy --constraint requirements.lock $(ARGS) pyproject.toml -o requirements-deploy.lock
+	$(COMPILE) --extra build --extra deploy --extra dev --constraint requirements-deploy.lock $(ARGS) pyproject.toml \
+	    -o requirements-dev.lock
 
 clean:  ## remove what was made here: environments, caches; the data directory stays
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -61,6 +78,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	@echo 'installing what requirements.lock pins'
 	@$(PIP_INSTALL) --require-hashes --requirement requirements.lock
 	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.installed-deploy: requirements-deploy.lock $(VENV)/.installed
+	@echo 'installing what requirements-deploy.lock pins'
+	@$(PIP_INSTALL) --require-hashes --requirement requirements-deploy.lock
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
+from litestar.exceptions import MethodNotAllowedException, NotFoundException
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import Message, Scope
+from litestar.types import ExceptionHandlersMap, Message, Scope
 
 from app.api.call import Answer, Call, Shared
 from app.api.commands import COMMANDS
@@ -42,12 +43,14 @@ def create_app(settings: Settings | None = None) -> Litestar:
     news = News(view)
     figures = Figures(view, news)
     shared = {"shared": Shared(view, chosen), "news": news, "figures": figures, "leaving": False}
+    door = Door(chosen.allowed_hosts, read_tokens(chosen.api_tokens))
+    unrouted: ExceptionHandlersMap = {NotFoundException: door.unrouted, MethodNotAllowedException: door.unrouted}
     return Litestar(
         route_handlers=ROUTES,
-        middleware=[Door(chosen.allowed_hosts, read_tokens(chosen.api_tokens))],
+        middleware=[door],
         before_request=refuse_misspelt,
         before_send=[protect, figures.count, part],
-        exception_handlers=HANDLERS,
+        exception_handlers={**HANDLERS, **unrouted},
         lifespan=[watching],
         request_class=Call,
         response_class=Answer,

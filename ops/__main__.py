@@ -1,7 +1,7 @@
 """python -m ops JOB: check, alert, backup, drill, morning, evening, weekly, monthly.
 
 Exit codes: 0 ok, 1 a check is CRITICAL or UNKNOWN or the job failed, 2 usage or a setting that cannot be used, 70 a
-fault of ours (its trace is on standard error). A job is imported only once it is called.
+fault of ours (its trace is on standard error), or a check that could not look. A job is imported once it is called.
 """
 
 from __future__ import annotations

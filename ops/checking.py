@@ -14,7 +14,7 @@ from ops import alerts, config, moment
 from ops.check import Check, Context, Finding, Outcome, Result, Status, run_all, summarise, worst
 from ops.checks import CHECKS
 from ops.config import Settings
-from ops.errors import OpsError
+from ops.errors import Blind
 from ops.flips import Flip, step
 from ops.memory import Memory, open_memory
 from ops.stamps import Done, stamped
@@ -26,12 +26,12 @@ WATCHER, WATCHER_SECTION = "watcher", "The watcher cannot remember"
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(as_json: bool) -> None:
-    """Look at everything and tell what changed. Exit code 1: something is CRITICAL or UNKNOWN."""
+    """Look at everything and tell what changed. Exit code 1: something is CRITICAL or UNKNOWN; 70: no look was had."""
     settings = config.load()
     results: list[Result] = []
     done = stamped("check", settings, lambda: _work(settings, results))
     if not results:
-        raise OpsError(done.what)
+        raise Blind(done.what)
     click.echo(_json(results) if as_json else _text(results))
     if not done.ok:
         LOG.error("%s", done.what)

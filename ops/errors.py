@@ -2,6 +2,7 @@
 
 OpsError                  a job or a check could not do its work; the text says what, where and how to mend it
 ├── ConfigurationError    the operator corrects a setting; nothing was done
+├── Blind                 nothing could be looked at: not the verdict that something is CRITICAL, but none at all
 ├── TimedOut              what was asked did not answer within its limit
 └── Damaged               a copy is not what was written: it does not count as a backup
 """
@@ -17,6 +18,10 @@ class OpsError(Exception):
 
 class ConfigurationError(OpsError):
     exit_code = 2
+
+
+class Blind(OpsError):
+    exit_code = 70
 
 
 class TimedOut(OpsError):

@@ -126,7 +126,7 @@ MAY_IMPORT = {
     "api.call": "config errors schemas view",
     "api.commands": f"{API} api.described control history ledger model queries view",
     "api.described": "app",
-    "api.door": "api.auth api.call api.problems tokens",
+    "api.door": "api.auth api.call api.problems errors schemas tokens",
     "api.events": f"{API} history ledger view",
     "api.health": f"{API} queries",
     "api.market": f"{API} queries",

@@ -16,13 +16,16 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 from litestar import Litestar
+from support.unit_files import SYSTEMD, own, read
 
-from app import errors, live, queries, recovery
+from app import errors, queries, recovery
 from app.api import problems
 from app.backtest import Backtest, run
 from app.cli import tradectl
 from app.config import FIELDS, Settings
+from app.control import HALT_FILE
 from app.desk import GateName
 from app.errors import TradingError
 from app.feed.replay import read_bars
@@ -30,29 +33,26 @@ from app.main import create_app
 from app.model import TradingState
 from app.risk import RULES
 from app.strategies import registry
+from ops import config as watcher
+from ops.checks import CHECKS
+from ops.jobs import JOBS
 
 ROOT = Path(__file__).resolve().parents[1]
 README, GUIDE = (ROOT / "README.md").read_text(), (ROOT / "docs" / "operations.md").read_text()
 BOTH = {"README.md": README, "docs/operations.md": GUIDE}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SPAN = re.compile(r"`(tradectl [^`]+|curl [^`]+)`")
-PROGRAMS = {
-    "tradectl",
-    "curl",
-    "make",
-    "export",
-    "echo",
-    "rm",
-    "cp",
-    "mv",
-    "mkdir",
-    "df",
-    "du",
-    "ps",
-    "sqlite3",
-    "python",
-    "timedatectl",
-}
+SPAN = re.compile(r"`(?:sudo )?((?:tradectl|curl|systemctl|journalctl|trading-release|redis-cli) [^`]+)`")
+PROGRAMS = """
+    ansible-playbook ansible-vault apt-get cat cp curl df du echo export free grep journalctl ls make mkdir mv nft
+    openssl ps python redis-cli redis-operator resolvectl rm sqlite3 ssh sshd systemctl systemd-run tail tee timedatectl
+    tradectl trading-release trading-status truncate uptime /usr/local/lib/trading/redis-users
+    /usr/local/lib/trading/trading-tls
+"""
+ROLES = ROOT / "ansible" / "roles"
+# Debian's own units that the guide names.
+FOREIGN_UNITS = "redis-server nginx certbot certbot.timer nftables ssh apt-daily-upgrade systemd-resolved"
+UNIT_VERBS = "status show start stop restart reload reset-failed list-units list-timers"
+# Sections as alerts still call them, and the titles that they have in the guide.
 REASONS = ("broken", "unfed", "standstill", "weakened", "fed_badly", "ready")
 ASSIGNMENT = re.compile(r"[A-Z_]+=")
 
@@ -70,12 +70,30 @@ def commands(text: str) -> Iterator[list[str]]:
         yield shlex.split(span)
 
 
+def parts(words: list[str]) -> Iterator[list[str]]:
+    """Yield the commands of a pipe, without what stands before a program: settings of its environment, sudo."""
+    while words:
+        end = words.index("|") if "|" in words else len(words)
+        part, words = words[:end], words[end + 1 :]
+        while part and (ASSIGNMENT.match(part[0]) or part[0] == "sudo"):
+            part = part[1:]
+        yield part
+
+
+def table_of(title: str, column: int = 0) -> list[str]:
+    """Return the words in code of a column of the tables below a title of the guide, up to the next title."""
+    body = re.split(r"^#+ ", GUIDE.partition(f"# {title}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    rows = [line.split("|")[1:-1] for line in body.splitlines() if line.startswith("| ")]
+    return [word for row in rows for word in re.findall(r"`([^`]+)`", row[column])]
+
+
 def calls_of(program: str) -> list[Any]:
     return [
-        pytest.param(words[words.index(program) + 1 :], id=f"{name}: {' '.join(words)}"[:90])
+        pytest.param(part[1:], id=f"{name}: {' '.join(words)}"[:90])
         for name, text in BOTH.items()
         for words in commands(text)
-        if program in words[:2] and not words[0].startswith("-")
+        for part in parts(words)
+        if part[0] == program
     ]
 
 
@@ -109,9 +127,9 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Litestar:
 
 @pytest.mark.parametrize(("name", "text"), BOTH.items(), ids=BOTH)
 def test_every_command_is_of_a_program_that_is_named_here(name: str, text: str) -> None:
-    programs = [next(word for word in words if not ASSIGNMENT.match(word)) for words in commands(text) if words]
+    programs = {part[0] for words in commands(text) for part in parts(words)}
     assert programs
-    assert not set(programs) - PROGRAMS
+    assert not programs - set(PROGRAMS.split())
 
 
 @pytest.mark.parametrize("words", calls_of("tradectl"))
@@ -139,8 +157,8 @@ def test_the_options_of_a_tradectl_command_read_as_they_are_written(words: list[
 
 @pytest.mark.parametrize("words", calls_of("curl"))
 def test_a_path_that_is_called_exists_with_its_method(words: list[str], application: Litestar) -> None:
-    address = next(word for word in words if word.startswith("http://localhost:8000"))
-    path = address.removeprefix("http://localhost:8000").partition("?")[0]
+    address = next(word for word in words if word.startswith(("http://localhost:8000/", "https://DOMAIN/")))
+    path = "/" + address.split("/", 3)[3].partition("?")[0]
     routes = {route.path: route for route in application.routes}
     assert path in routes, f"there is no {path}"
     assert ("POST" if "-X" in words else "GET") in routes[path].methods
@@ -220,7 +238,145 @@ def test_the_numbers_of_the_crash_loop_are_those_of_the_program() -> None:
 
 
 def test_the_file_that_halts_has_the_name_that_the_guide_says() -> None:
-    assert f"> data/{live.HALT_FILE}\n" in GUIDE
+    assert f"| `/var/lib/trading/{HALT_FILE}` | `data/{HALT_FILE}` |" in GUIDE
+    assert f"sudo tee /var/lib/trading/{HALT_FILE}\n" in GUIDE
+
+
+# -- the appliance ------------------------------------------------------------------------------------------------
+
+
+def secrets_of_units() -> dict[str, set[str]]:
+    """Return which units are handed which secret, by the unit files."""
+    found: dict[str, set[str]] = {}
+    for name, unit in own("service").items():
+        for given in unit.all("LoadCredential"):
+            found.setdefault(given.partition(":")[0], set()).add(name.removesuffix(".service"))
+    return found
+
+
+def files_of_roles() -> dict[str, str]:
+    """Return everything that a deployment brings, as text, by its path."""
+    tops = (SYSTEMD, ROOT / "ansible", ROOT / "ops")
+    paths = [path for top in tops for path in top.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {str(path.relative_to(ROOT)): path.read_text() for path in paths}
+
+
+def named_units() -> list[str]:
+    units = [
+        word
+        for words in commands(GUIDE)
+        for part in parts(words)
+        if part[0] == "systemctl" and part[1] in UNIT_VERBS.split()
+        for word in part[2 : part.index("-p") if "-p" in part else None]
+        if not word.startswith("-") and not word[0].isdigit()
+    ]
+    logs = [words[i + 1] for words in commands(GUIDE) for i, word in enumerate(words[:-1]) if word == "-u"]
+    return sorted({*units, *logs} - {"UNIT", ""})
+
+
+@pytest.mark.parametrize("unit", named_units())
+def test_a_unit_that_is_named_exists(unit: str) -> None:
+    ours = {path.name for path in SYSTEMD.iterdir()}
+    known = ours | {name.rpartition(".")[0] for name in ours} | set(FOREIGN_UNITS.split())
+    asked = re.compile(unit.replace("JOB", "backup").replace("*", ".*"))
+    assert any(asked.fullmatch(name) for name in known)
+
+
+def test_a_name_of_ours_in_the_text_is_a_unit_a_program_or_a_user() -> None:
+    units = {name.rstrip("@") for path in SYSTEMD.iterdir() for name in (path.name, path.stem)}
+    programs = {path.name for path in ROLES.glob("*/files/*")} | {"trading-tls"}
+    users = set(re.findall(r"^u +(\S+)", (SYSTEMD / "sysusers.d/trading.conf").read_text(), re.MULTILINE))
+    named = {name.rstrip("@") for name in re.findall(r"`(trading-[a-z@.-]+)`", GUIDE)}
+    assert len(named) > 5
+    assert not named - units - programs - users
+
+
+def test_every_playbook_and_tag_that_is_named_exists() -> None:
+    named = set(re.findall(r"\b([a-z]+\.yml)\b", GUIDE)) - {"hosts.yml", "vault.yml", "main.yml", "apprise.yml"}
+    assert {"deploy.yml", "rollback.yml", "status.yml", "maintenance.yml"} == named
+    assert all((ROOT / "ansible" / name).exists() for name in named)
+    play = yaml.safe_load((ROOT / "ansible/deploy.yml").read_text())[0]
+    assert set(re.findall(r"--tags (\w+)", GUIDE)) <= {tag for role in play["roles"] for tag in role["tags"]}
+
+
+def test_every_variable_of_the_inventory_that_is_named_exists() -> None:
+    files = files_of_roles()
+    known = yaml.safe_load(files["ansible/roles/base/vars/main.yml"])["__base_known_variables"]
+    of_roles = {
+        key for name, text in files.items() if name.endswith("defaults/main.yml") for key in yaml.safe_load(text)
+    }
+    extra = set(re.findall(r"maintenance_\w+", files["ansible/maintenance.yml"]))
+    named = set(re.findall(r"`(?:-e )?((?:trading|base|maintenance)_\w+)", GUIDE))
+    assert len(named) > 5
+    assert not named - set(known) - of_roles - extra - {rule.__name__ for rule, _ in RULES}
+
+
+def test_every_path_of_the_appliance_that_is_named_is_one_that_is_made() -> None:
+    text = "\n".join(files_of_roles().values())
+    named = set(re.findall(r"(?<![\w.~/-])(/(?:etc|opt|run|usr/local|var)/[\w./-]*trading[\w./-]*[\w])", GUIDE))
+    assert len(named) > 10
+    made_by_hand = {"/var/lib/trading-before", "/var/lib/trading-old"}
+    places = {path for path in named - made_by_hand if path not in text}
+    assert not {
+        path for path in places if "trading" not in path.rpartition("/")[0] or path.rpartition("/")[0] not in text
+    }
+
+
+def test_the_table_of_checks_is_that_of_the_program() -> None:
+    assert table_of("The appliance in one look")[-len(CHECKS) - 1 :] == [*(check.name for check in CHECKS), "watcher"]
+
+
+@pytest.mark.parametrize("section", sorted({check.section for check in CHECKS} | {"A unit failed"}))
+def test_every_section_that_an_alert_names_is_there(section: str) -> None:
+    titles = re.findall(r"^#+ (.*)$", GUIDE, re.MULTILINE)
+    assert section in titles
+
+
+def test_the_table_of_jobs_is_that_of_the_program() -> None:
+    jobs = [word for word in table_of("A job did not run") if "ok" not in word]
+    assert sorted(jobs) == sorted(job.name for job in JOBS.values() if job.every)
+
+
+def test_the_table_of_secrets_is_what_the_units_are_handed() -> None:
+    rows = GUIDE.partition("\n## Secrets\n")[2].partition("\n## ")[0].splitlines()
+    told = {
+        secret: set(re.findall(r"`([^`]+)`", row.split("|")[3]))
+        for row in rows
+        if row.startswith("| `")
+        for secret in re.findall(r"`([A-Z_]+)`", row.split("|")[1])
+    }
+    handed = {secret: units for secret, units in secrets_of_units().items() if secret.isupper()}
+    assert told == handed | {"REDIS_OPERATOR_PASSWORD": {"redis-operator"}}
+
+
+def test_what_a_switch_says_is_in_the_guide_as_it_is_said() -> None:
+    program = " ".join((ROLES / "app/files/trading-release").read_text().split())
+    gate = " ".join((ROLES / "app/tasks/preflight.yml").read_text().split())
+    body = GUIDE.partition("\n## Deploy, roll back, upgrade the system\n")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1] for row in re.findall(r"^\| .*$", body, re.MULTILINE)[2:]]
+    said = [phrase.strip() for row in rows for phrase in re.split("…|;|, since|, and", row)]
+    assert len(said) > 8
+    assert not [phrase for phrase in said if phrase and phrase not in f"{program} {gate}"]
+
+
+@pytest.mark.parametrize("unit", ["trading-engine.service", "trading-api.service"])
+def test_the_limits_of_restarts_are_those_of_the_unit(unit: str) -> None:
+    found = read(SYSTEMD / unit)
+    assert (found.get("StartLimitBurst"), found.get("StartLimitIntervalSec")) == ("10", "10min")
+    assert "ten times in ten minutes" in " ".join(GUIDE.split())
+    assert found.get("WatchdogSec") == "30"
+    assert set(found.words("RestartPreventExitStatus")) <= {"2", "4", "6"}
+
+
+def test_every_code_that_nginx_answers_with_is_in_the_guide() -> None:
+    codes = (ROLES / "proxy/templates/nginx.conf.j2").read_text().partition("$problem_code {")[2].partition("}")[0]
+    assert all(f"`{code}`" in GUIDE for code in re.findall(r" (\w+);", codes))
+
+
+@pytest.mark.parametrize("line", table_of("The appliance in one look")[:8])
+def test_a_line_that_the_guide_explains_is_one_of_the_status(line: str) -> None:
+    program = (ROLES / "ops/files/trading-status").read_text()
+    assert re.search(rf"(say|warn|\$verdict) {line}\b|echo '  {line}'", program)
 
 
 # -- links, settings, examples ------------------------------------------------------------------------------------
@@ -239,7 +395,7 @@ def test_every_link_leads_somewhere(name: str, text: str) -> None:
 def test_every_setting_that_is_named_exists(name: str, text: str) -> None:
     named = set(re.findall(r"`((?:[A-Z]+_)+[A-Z]+)\b", text))
     assert named
-    assert named <= FIELDS.keys()
+    assert named <= FIELDS.keys() | watcher.FIELDS.keys() | secrets_of_units().keys() | {"REDIS_OPERATOR_PASSWORD"}
 
 
 def test_every_folder_and_file_that_the_tree_names_exists() -> None:

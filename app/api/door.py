@@ -9,14 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from time import perf_counter
+from typing import Any
 
+from litestar import Request
 from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app.api.auth import CHALLENGES, READING, Complaints, address_of, is_local, needed, shown
-from app.api.call import ORIGIN
-from app.api.problems import ForeignHost, ForeignOrigin, NotSignedIn, OutOfScope
+from app.api.call import ORIGIN, Answer
+from app.api.problems import (
+    ForeignHost,
+    ForeignOrigin,
+    NotSignedIn,
+    OutOfScope,
+    framework_problem,
+    trading_problem,
+)
+from app.errors import TradingError
+from app.schemas import ProblemAnswer
 from app.tokens import Token, find
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -49,6 +61,17 @@ class Door(ASGIMiddleware):
             scope["state"][BEGAN] = perf_counter()
             scope["state"][ORIGIN] = self.check(scope)
         await next_app(scope, receive, send)
+
+    def unrouted(self, request: Request[Any, Any, Any], error: HTTPException) -> Answer[ProblemAnswer]:
+        """Answer to a call that no route takes, which is turned away before it comes by here.
+
+        Who may not come in is told that first, and learns nothing of what there is.
+        """
+        try:
+            self.check(request.scope)
+        except TradingError as fault:
+            return trading_problem(request, fault)
+        return framework_problem(request, error)
 
     def check(self, scope: HTTPScope) -> str:
         """Return where a request comes from, for the audit: its address, with the token's name if it showed one.

@@ -204,6 +204,15 @@ def direct(method: str, path: str, token: str | None) -> Any:
     return {"method": method, "path": path, "headers": headers, "client": ("10.0.0.5", 4711)}
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/no/such/page"), ("DELETE", f"{TRADING}/status")])
+def test_a_stranger_does_not_even_learn_which_paths_exist(running: Appliance, method: str, path: str) -> None:
+    assert running.client.request(method, path, headers=PROXIED).json()["code"] == "not_signed_in"
+    assert running.client.request(method, path, headers=bearer("ta_wrong")).status_code == 401
+    inside = running.client.request(method, path).json()["code"]
+    assert inside in ("not_found", "method_not_allowed")
+    assert running.client.get(path, headers=bearer(READER)).status_code != 401
+
+
 def test_a_direct_call_from_another_machine_is_judged_by_its_token_too() -> None:
     door = Door("", read_tokens(Secret(TOKENS)))
     assert door.check(direct("GET", "/health", READER)) == "reader@10.0.0.5"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sqlite3
 from pathlib import Path
 
 import click
@@ -48,6 +49,18 @@ def test_help_names_every_job(tmp_path: Path) -> None:
     said = ops("--help", settings=places(tmp_path))
     assert said.code == 0
     assert all(job.text in said.out for job in JOBS.values())
+
+
+def test_a_check_that_could_not_look_is_told_apart_from_one_that_found_something(tmp_path: Path) -> None:
+    settings = places(tmp_path)
+    assert ops("check", settings=settings, PATH="/nowhere").code == 1
+    with sqlite3.connect(settings.home / "ops.sqlite3") as damaged:
+        damaged.execute("DROP TABLE checks")
+    damaged.close()
+    said = ops("check", settings=settings, PATH="/nowhere")
+    assert said.code == 70
+    assert "no such table" in said.err
+    assert not stamp(settings, "check")["ok"]
 
 
 def test_a_check_that_finds_something_critical_has_done_its_work(tmp_path: Path) -> None:
