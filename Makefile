@@ -18,10 +18,11 @@ COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --python-ver
 
 # The tests that boot machines stay apart: they want root, packages of their own, and two at once are enough.
 DEPLOY_PACKAGES := mmdebstrap systemd-container squashfs-tools iproute2 nftables openssh-client zstd e2fsprogs
+VM_PACKAGES := qemu-system-x86 qemu-utils vagrant vagrant-libvirt libvirt-daemon-system
 DEPLOY_TESTS := $(if $(findstring tests/deploy,$(ARGS)),,tests/deploy) $(ARGS)
 ORDINARY := $(if $(findstring tests/deploy,$(ARGS)),,yes)
 
-.PHONY: help install run deploy test test-only test-deploy lint format bench lock clean
+.PHONY: help install run deploy test test-only test-deploy test-vm lint format bench lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,12 +43,16 @@ test: lint test-only  ## check the style and the types, then run every test this
 
 test-only: $(VENV)/.installed-dev
 	@.ci/packages curl jq
-	$(if $(ORDINARY),$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --ignore=tests/deploy $(ARGS))
+	$(if $(ORDINARY),$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --ignore=tests/deploy --ignore=tests/vm $(ARGS))
 	$(if $(and $(ORDINARY),$(ARGS)),,@$(MAKE) --no-print-directory test-deploy)
 
 test-deploy: $(VENV)/.installed-dev  ## boot real Debian machines and deploy to them; takes root
 	@.ci/packages $(DEPLOY_PACKAGES)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(DEPLOY_TESTS)
+
+test-vm: $(VENV)/.installed-dev  ## boot a virtual machine with a true kernel and deploy to it; takes root and half an hour
+	@.ci/packages $(DEPLOY_PACKAGES) $(VM_PACKAGES)
+	$(BIN)/python -m pytest -p no:xdist --verbose tests/vm $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## check style, form and types
 	$(BIN)/ruff check .

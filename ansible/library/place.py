@@ -120,9 +120,9 @@ class Wanted:
         return self.differs or self.rights_differ
 
     def diff(self) -> dict:
-        """Return the difference in the form that Ansible shows."""
+        """Return the difference in the form that Ansible shows; of a new file that it is new, without its text."""
         before, after = (self._shown(text) for text in (self.before, self.content))
-        if self.state != "file" or not self.differs:
+        if self.state != "file" or not self.differs or self.there is None:
             before, after = (f"{line}\n" for line in (self._described(), self._description()))
         return {"before_header": str(self.path), "after_header": str(self.path), "before": before, "after": after}
 

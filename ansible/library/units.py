@@ -51,6 +51,7 @@ PROPERTIES = (
     "ConditionResult",
     "InactiveExitTimestamp",
     "StateChangeTimestamp",
+    "ReloadResult",
     "FragmentPath",
     "DropInPaths",
 )
@@ -96,7 +97,9 @@ class Unit:
             return []
         if newest(own) > began:
             return ["restart"]
-        if newest(self.wanted["config"]) > (changed if verb == "reload" else began):
+        # A reload that failed is the last change of its state too, but it left the old configuration in force.
+        renewed = changed if verb == "reload" and self.shown.get("ReloadResult", "success") == "success" else began
+        if newest(self.wanted["config"]) > renewed:
             return [verb]
         return []
 

@@ -81,9 +81,15 @@ def test_a_tree_brings_every_file_below_it(place: Place, tmp_path: Path) -> None
 
 
 def test_check_mode_shows_the_difference_and_writes_nothing(place: Place, tmp_path: Path) -> None:
+    place({"dest": "a", "content": "old\n"})
     told = place({"dest": "a", "content": "new\n"}, {"dest": "d", "state": "directory"}, check=True)
-    assert told["changed"] and "+new" in told["output"]
-    assert list((tmp_path / "host").iterdir()) == [] and not (tmp_path / "memory").exists()
+    assert told["changed"] and "-old\n+new" in told["output"] and "-absent\n+directory" in told["output"]
+    assert (tmp_path / "host/a").read_text() == "old\n" and not (tmp_path / "host/d").exists()
+
+
+def test_of_a_new_file_is_said_that_it_is_new_without_its_text(place: Place) -> None:
+    told = place({"dest": "a", "content": "a long story\n", "mode": "0600"}, check=True)
+    assert "-absent" in told["output"] and "0600" in told["output"] and "a long story" not in told["output"]
 
 
 def test_one_refused_text_leaves_all_files_as_they_were(place: Place, tmp_path: Path) -> None:

@@ -19,6 +19,15 @@ from pathlib import Path
 
 KEY = re.compile(r"(?:^|\s)(?:ssh-(?:ed25519|rsa)|ecdsa-sha2-nistp\d+|sk-\S+@openssh\.com)\s+AAAA[\w+/]+=*(?:\s|$)")
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+# Labels as DNS has them; the last one is no number, or it would be an address.
+DOMAIN = r"(?=.{1,253}$)(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)+(?!\d+$)[a-zA-Z0-9-]{2,63}"
+FORMS = {
+    "domain": (re.compile(DOMAIN), "domain", "trade.example.com, without https:// and without a path"),
+    "mail": (re.compile(rf"[^\s@,;\"'<>]+@{DOMAIN}"), "mail address", "ops@example.com"),
+    "address": (re.compile(r"https://[^\s\"'<>]+"), "address", "https://acme.example.com/directory"),
+}
+MAPPING = "a mapping: names in upper case and their values, as NAME: value"
+PART_EXAMPLES = {"a list": "first,second", "a mapping": "first,second", "nothing": '"" (empty), or leave it out'}
 RESOLVED = "/run/systemd/resolve/"
 REMEMBERED = Path("/var/lib/trading-deploy/resolv.conf")
 BEFORE_RESOLVED = Path("/etc/.resolv.conf.systemd-resolved.bak")  # where Debian's package moves a static file
@@ -199,12 +208,43 @@ def operator_problems(operators, expected, login):
         yield f"You log in as {login}, who is no longer in base_operators. Log in as somebody who is, or put it back."
 
 
+# -- what the inventory says ----------------------------------------------------------------------------------------
+
+
+def name_problem(name, known):
+    own_parts = {one.partition("_")[2]: one for one in known}
+    near = difflib.get_close_matches(name.partition("_")[2], own_parts, n=1, cutoff=0.5)
+    advice = f"Did you mean {own_parts[near[0]]}?" if near else f"There are {', '.join(own_parts.values())}."
+    return f"The inventory sets {name}, which nothing reads. {advice}"
+
+
+def part_problems(name, parts):
+    """Yield what is wrong with a mapping; its values are texts, numbers, or yes or no."""
+    for key, kind in parts.items():
+        if kind in PART_EXAMPLES:
+            yield f"{name} has {kind} as the value of {key}. Write a text: {key}: {PART_EXAMPLES[kind]}."
+
+
+def text_problem(name, wanted, text):
+    """Return what is wrong with a text that has a form, and nothing if all is well. An empty text means: none."""
+    form, what, example = FORMS.get(wanted, (None, "", ""))
+    if form and text and not form.fullmatch(text):
+        return f"{name} is {text!r}, which is no {what}. Write it as {example}, or leave it out."
+    return ""
+
+
 def variable_problems(expected):
-    for name in sorted(set(expected["variables"]) - set(expected["known_variables"])):
-        own_parts = {known.partition("_")[2]: known for known in expected["known_variables"]}
-        near = difflib.get_close_matches(name.partition("_")[2], own_parts, n=1, cutoff=0.5)
-        advice = f"Did you mean {own_parts[near[0]]}?" if near else f"There are {', '.join(own_parts.values())}."
-        yield f"The inventory sets {name}, which nothing reads. {advice}"
+    known = expected["known_variables"]
+    for name, given in sorted(expected["variables"].items()):
+        wanted = known.get(name)
+        if wanted is None:
+            yield name_problem(name, known)
+        elif given["kind"] != ("a mapping" if wanted == "mapping" else "a text"):
+            due = MAPPING if wanted == "mapping" else "a text"
+            yield f"{name} is {given['kind']} in the inventory, and has to be {due}."
+        else:
+            yield from part_problems(name, given["parts"])
+            yield from filter(None, [text_problem(name, wanted, given["text"])])
 
 
 def main():

@@ -1,0 +1,405 @@
+"""Every command of the operations guide, typed by its operator on a deployed machine, and on the operator's own.
+
+First what only looks, several at a time; then what changes something, each followed by a look whether the machine is
+well. A command of the guide that no table here knows fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from deploy.box import Box
+from deploy.deployed import DOMAIN, TOKENS
+from deploy.playbook import ROOT
+from deploy.shell import Result, answer
+from msgspec import Struct
+
+GUIDE = (ROOT / "docs/operations.md").read_text()
+LINES = tuple(
+    dict.fromkeys(
+        line
+        for block in re.findall(r"^```bash\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    )
+)
+SECONDS = 120
+RELEASES = "/opt/trading/releases"
+OTHER = "9.9.9-guide"
+UNITS = ("trading-engine", "trading-api", "redis-server", "nginx", "trading.target")
+
+# What stands in capitals, and what it is here; with one word for the machine as it is, found on it.
+PLACEHOLDERS = {
+    "UNIT": "trading-api.service",
+    "JOB": "backup",
+    "NAME": "somebody",
+    "DOMAIN": DOMAIN,
+    "TOKEN": TOKENS["read"],
+    "RELEASE": OTHER,
+}
+FOUND = {"BACKUP", "ADDRESS"}
+
+# Commands that change nothing. All others stand in CHANGES, in the order in which they work.
+LOOKS = re.compile(
+    r"systemctl (list-units|list-timers|status|show) |journalctl (?!--vacuum)|timedatectl status|resolvectl status"
+    r"|redis-cli (ping|info)|sudo redis-operator (INFO|DBSIZE|SLOWLOG GET|LATENCY LATEST|CLIENT LIST|ACL (LIST|LOG)) ?"
+    r'|curl (--cacert \S+ -H "[^"]+" https:|"?http://localhost:8000/)|openssl |sudo (nft list|sshd -T|ls|tail|du) ?'
+    r"|tradectl (status|portfolio|explain|trades|limits|orders|providers|strategies|token)\b"
+    r"|sudo (tradectl ledger (verify|show)|trading-status|trading-release status)|df|ps|free|uptime|cat|ls"
+    r"|ssh operator@ADDRESS( cat .*| sudo tar -C \S+ -cz .*)?$|sudo systemd-run .* doctor providers$"
+)
+
+LOOKING = [line for line in LINES if LOOKS.match(line)]
+
+LAPTOP = "on a laptop, which tests/cli and tests/test_docs.py try"
+INVENTORY = "on the operator's own machine, with its inventory: tests/deploy runs the playbooks"
+NOT_HERE = {
+    "DATA_DIR=data-two tradectl run --port 8001": LAPTOP,
+    "tradectl run --replay tape --exit-at-end --port 8001": LAPTOP,
+    "tradectl run --replay waves.csv --exit-at-end --port 8001": LAPTOP,
+    "tradectl replay session.jsonl": LAPTOP,
+    "mkdir -p backup": LAPTOP,
+    'sqlite3 data/ledger.sqlite3 ".backup backup/ledger.sqlite3"': LAPTOP,
+    "cp data/ACCOUNT backup/ACCOUNT": LAPTOP,
+    "tradectl ledger verify --data-dir backup": LAPTOP,
+    "ansible-playbook -i inventory/hosts.yml status.yml": INVENTORY,
+    "ansible-playbook -i inventory/hosts.yml deploy.yml --check --diff": INVENTORY,
+    "ansible-playbook -i inventory/hosts.yml deploy.yml": INVENTORY,
+    "ansible-playbook -i inventory/hosts.yml deploy.yml --tags app": INVENTORY,
+    "ansible-playbook -i inventory/hosts.yml rollback.yml": INVENTORY,
+    "ansible-playbook -i inventory/hosts.yml maintenance.yml": INVENTORY,
+    "ansible-vault edit ansible/inventory/group_vars/trading/vault.yml": INVENTORY,
+    'make deploy ARGS="--tags app --ask-vault-pass"': INVENTORY,
+    "timedatectl timesync-status": "a container has no time service of its own, as the guide says",
+    "resolvectl query finnhub.io": "a test asks nobody on the internet",
+}
+
+FROM_OUTSIDE = 'curl --cacert trading.pem -H "Authorization: Bearer TOKEN" https://DOMAIN/health'
+# Where the guide says another exit code than 0.
+CODES = {line: 4 for line in LINES if line.endswith("doctor providers")}
+# What the guide says that is answered.
+ANSWERS = {
+    "redis-cli ping": r"^PONG$",
+    "sudo trading-status": r"^  release +\S+, ready$",
+    "curl http://localhost:8000/health": r'"status":"(healthy|degraded)"',
+    "cat /var/lib/trading-tls/verdict.json": r'"ok": true',
+    "sudo redis-operator ACL LIST": r"^user operator on .* \+@all$",
+    "sudo sshd -T": r"^passwordauthentication no$",
+    "sudo nft list ruleset": r"policy drop",
+    "systemctl show UNIT -p Result,ExecMainStatus,NRestarts": r"^Result=success$",
+    "cat /var/lib/trading-ops/stamps/JOB.json": r'"ok":true',
+    "tradectl token NAME --scope read --scope trade": r"^  somebody:read\+trade:[0-9a-f]{64}$",
+    FROM_OUTSIDE: r'"status":"(healthy|degraded)"',
+}
+
+
+class Machines(Struct, frozen=True):
+    """The deployed machine, and a directory of the operator's own machine from which it is reached."""
+
+    box: Box
+    own: Path
+
+    def type(self, line: str) -> Result:
+        """Type a line of the guide where it belongs."""
+        words = self.filled(line)
+        if line.startswith("ssh ") or "https://DOMAIN" in line:
+            outside = os.environ | {"PATH": f"{self.own}:{os.environ['PATH']}", "CURL_HOME": str(self.own)}
+            command = ("env", "-C", self.own, *(f"{key}={outside[key]}" for key in ("PATH", "CURL_HOME")), "bash", "-c")
+            return answer(*command, words, seconds=SECONDS)
+        return self.operator(words)
+
+    def operator(self, line: str) -> Result:
+        """Run a command as the operator who is logged in by ssh."""
+        options = self.box.ssh_options()
+        return answer("ssh", *options, f"operator@{self.box.address}", line, seconds=SECONDS)
+
+    def filled(self, line: str) -> str:
+        """Return a line with what its words in capitals stand for."""
+        known = PLACEHOLDERS | {"ADDRESS": self.box.address}
+        if "BACKUP" in line:
+            fetched = [path.name.partition(".")[0] for path in self.own.glob("*.tar.gz")]
+            known["BACKUP"] = (fetched or self.box.run("ls /var/backups/trading").split())[-1]
+        return re.sub(rf"\b({'|'.join(known)})\b", lambda found: known[found[1]], line)
+
+    def state(self) -> str:
+        return re.findall(r"^state +(\w+)", self.operator("tradectl status").stdout, re.MULTILINE)[0]
+
+    def see_ready(self) -> None:
+        """See that engine and API do their work, and that no unit has failed."""
+        running = " && ".join(f"systemctl is-active {unit}" for unit in UNITS)
+        self.box.wait_for(f"{running} && curl -sf http://localhost:8000/health/ready", seconds=90)
+        failed = self.box.run("systemctl list-units --failed --no-legend --plain; systemctl reset-failed")
+        assert failed == ""  # and the next step begins well in any case
+
+
+def see_as_told(line: str, done: Result) -> None:
+    """See that a command ended as the guide says, and said what it says."""
+    assert done.returncode == CODES.get(line, 0), str(done)
+    assert re.search(ANSWERS.get(line, ""), done.stdout, re.MULTILINE), str(done)
+
+
+def shortened(what: object) -> str:
+    return str(what)[:60]
+
+
+class Step(Struct, frozen=True):
+    """Commands that belong together: what has to be done before, and what is so afterwards, besides being ready."""
+
+    lines: tuple[str, ...]
+    before: Callable[[Machines], object] = lambda machines: None
+    after: Callable[[Machines], bool] = lambda machines: True
+    ready: bool = True
+
+    def __str__(self) -> str:
+        return self.lines[0]
+
+
+# -- what is so before and after a change -----------------------------------------------------------------------------
+
+
+def is_halted(machines: Machines) -> bool:
+    machines.box.wait_for(lambda: machines.state() == "halted")
+    return True
+
+
+def is_active(machines: Machines) -> bool:
+    return machines.state() == "active" and not machines.box.exists("/var/lib/trading/HALT")
+
+
+def stop_api(machines: Machines) -> None:
+    machines.box.run("systemctl stop trading-api.socket trading-api.service")
+
+
+def install_other_release(machines: Machines) -> None:
+    """Make a second release by hard links; the trial release runs the first one's programs."""
+    machines.box.run(f"cp -al {RELEASES}/{now(machines)} {RELEASES}/{OTHER}")
+
+
+def now(machines: Machines) -> str:
+    return machines.box.run("readlink /opt/trading/current").strip().rpartition("/")[2]
+
+
+def runs(release: str) -> Callable[[Machines], bool]:
+    return lambda machines: (now(machines) == OTHER) == (release == OTHER)
+
+
+def upgrade_nginx(machines: Machines) -> None:
+    """Leave what an upgrade of nginx leaves, and see that the status tells of it."""
+    machines.box.run("touch /run/trading-restart-pending/nginx.service")
+    told = machines.type("sudo trading-status")
+    assert told.returncode == 1
+    assert re.search(r"^! restart .* nginx\.service$", told.stdout, re.MULTILINE), str(told)
+
+
+def awaits_no_restart(machines: Machines) -> bool:
+    return "! restart" not in machines.type("sudo trading-status").stdout
+
+
+def shuts_everybody_out(machines: Machines) -> bool:
+    return '"code":"not_signed_in"' in machines.type(FROM_OUTSIDE).stdout
+
+
+def was_restored(machines: Machines) -> bool:
+    return not machines.box.exists("/var/lib/trading/manifest.json") and is_active(machines)
+
+
+def shows_prices(machines: Machines) -> bool:
+    said = machines.operator("tradectl status").stdout
+    return re.search(r"^redis +yes", said, re.MULTILINE) is not None
+
+
+def has_no_backups(machines: Machines) -> None:
+    """Move the backups away, as on a new machine; what was fetched is sent there again."""
+    machines.box.run("rm -r /var/backups/trading/*")
+
+
+def has_a_backup(machines: Machines) -> bool:
+    return machines.box.run("stat -c %U /var/backups/trading/*").split() == ["trading"]
+
+
+def has_a_new_account(machines: Machines) -> bool:
+    was, now_is = (machines.box.get(f"/var/lib/{name}/ACCOUNT") for name in ("trading-old", "trading"))
+    return was != now_is
+
+
+def reboot(machines: Machines) -> None:
+    before = machines.box.boot_id()
+    machines.type("sudo systemctl reboot")
+    machines.box.hang_up()
+    machines.box.wait_for(lambda: machines.box.boot_id() not in ("", before), 60)
+
+
+CHANGES = (
+    Step(('tradectl halt --reason "looks odd"',), after=is_halted),
+    Step(
+        (
+            'curl -X POST http://localhost:8000/api/v1/trading/halt -d \'{"who": "anna", "reason": "looks odd"}\'',
+            'echo "anna: looks odd" | sudo tee /var/lib/trading/HALT',
+        ),
+        after=is_halted,
+    ),
+    Step(
+        (
+            "sudo rm -f /var/lib/trading/HALT",
+            'tradectl release --reason "the feed was checked, prices are right"',
+        ),
+        after=is_active,
+    ),
+    Step(('tradectl flatten --yes --reason "leave the market"',), after=lambda m: m.state() == "stopped"),
+    Step(('tradectl start --reason "back from lunch"',), after=is_active),
+    Step(('tradectl enable momentum --reason "mended"',)),
+    Step(("sudo systemctl start trading-backup", "sudo systemctl start trading-drill")),
+    Step(("sudo systemctl start trading-JOB", "sudo systemctl start trading-JOB.timer")),
+    Step(("sudo systemctl restart trading-api",)),
+    Step(("sudo systemctl reset-failed UNIT", "sudo systemctl start UNIT"), before=stop_api),
+    Step(("sudo systemctl restart redis-server",)),
+    Step(("sudo redis-operator FLUSHALL",), after=shows_prices),
+    Step(
+        (
+            "sudo rm /etc/trading/credentials/REDIS_PASSWORD",
+            "sudo /usr/local/lib/trading/redis-users",
+            "sudo systemctl restart redis-server trading-engine trading-api",
+        ),
+        after=shows_prices,
+    ),
+    Step(("sudo systemctl restart trading-engine",)),
+    Step(
+        ("sudo systemctl restart redis-server nginx trading-api trading-engine",),
+        before=upgrade_nginx,
+        after=awaits_no_restart,
+    ),
+    Step(("sudo trading-release activate RELEASE",), before=install_other_release, after=runs(OTHER)),
+    Step(("sudo trading-release rollback",), after=runs("the one that was deployed")),
+    Step(
+        (
+            "sudo systemctl start certbot",
+            "sudo /usr/local/lib/trading/trading-tls issue",
+            "sudo /usr/local/lib/trading/trading-tls deploy",
+        )
+    ),
+    Step(("sudo systemctl reload nftables", "sudo timedatectl set-ntp true")),
+    Step(("sudo journalctl --vacuum-size=200M", "sudo apt-get clean")),
+    Step(
+        (
+            "sudo truncate --size 0 /etc/trading/credentials/API_TOKENS",
+            "sudo systemctl restart trading-api",
+        ),
+        after=shuts_everybody_out,
+    ),
+    Step(
+        (
+            "ssh operator@ADDRESS sudo tar -C /var/backups/trading -xz < BACKUP.tar.gz",
+            "ssh operator@ADDRESS sudo chown -R trading:trading /var/backups/trading",
+        ),
+        before=has_no_backups,
+        after=has_a_backup,
+    ),
+    Step(
+        (
+            "sudo systemctl stop trading.target",
+            "sudo mv -T /var/lib/trading /var/lib/trading-before",
+            "sudo cp -a /var/backups/trading/BACKUP /var/lib/trading",
+            "sudo rm /var/lib/trading/manifest.json",
+            "sudo tradectl ledger verify",
+            "sudo systemctl start trading.target",
+        ),
+        after=was_restored,
+    ),
+    Step(
+        (
+            "sudo systemctl stop trading.target",
+            "sudo mv -T /var/lib/trading /var/lib/trading-old",
+            "sudo rm /var/lib/trading-deploy/ledger.env",
+            "sudo systemctl start trading.target",
+            "echo LEDGER_EXPECTED=true | sudo tee /var/lib/trading-deploy/ledger.env",
+        ),
+        after=has_a_new_account,
+    ),
+    Step(("sudo systemctl reboot",)),
+)
+
+
+# -- the tests --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def machines(deployed_box: Box, tmp_path_factory: pytest.TempPathFactory) -> Machines:
+    """The machine, once it is ready and has been backed up, and the operator's own one."""
+    own = tmp_path_factory.mktemp("own")
+    options = " ".join(f"'{option}'" for option in deployed_box.ssh_options())
+    (own / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
+    (own / "ssh").chmod(0o755)
+    (own / ".curlrc").write_text(f'resolve = "{DOMAIN}:443:{deployed_box.address}"\nnoproxy = "*"\n')
+    found = Machines(deployed_box, own)
+    found.see_ready()
+    deployed_box.run("systemctl start trading-backup trading-check", seconds=SECONDS)
+    return found
+
+
+def test_every_command_of_the_guide_is_run_here_or_it_is_said_why_not() -> None:
+    changing = {line for step in CHANGES for line in step.lines}
+    unknown = [line for line in LINES if not LOOKS.match(line) and line not in changing and line not in NOT_HERE]
+    assert not unknown, "say in CHANGES or NOT_HERE what becomes of them"
+
+
+def test_no_table_here_has_a_command_that_the_guide_has_not() -> None:
+    told = {line for step in CHANGES for line in step.lines} | NOT_HERE.keys() | ANSWERS.keys()
+    assert not told - set(LINES)
+    assert not {line for line in NOT_HERE if re.match(r"(sudo )?(systemctl|journalctl|redis-cli|curl) ", line)}
+
+
+def test_every_word_in_capitals_is_known() -> None:
+    values = {
+        "AAPL",
+        "POST",
+        "INFO",
+        "DBSIZE",
+        "SLOWLOG",
+        "GET",
+        "LATENCY",
+        "LATEST",
+        "CLIENT",
+        "LIST",
+        "FLUSHALL",
+        "ACL",
+        "LOG",
+    }
+    named = {word for line in LINES for word in re.findall(r"(?<![-\w/.=])[A-Z]{3,}(?![\w=:/])", line)}
+    assert named - values - PLACEHOLDERS.keys() - FOUND <= {"HALT"}
+
+
+@pytest.fixture(scope="module")
+def looks(machines: Machines) -> dict[str, Result]:
+    """What was answered to all that only looks. The certificate is fetched first, for those who call from outside."""
+    first = next(line for line in LINES if line.endswith("> trading.pem"))
+    lines = [line for line in LOOKING if line != first]
+    with ThreadPoolExecutor(4) as pool:
+        return {first: machines.type(first), **dict(zip(lines, pool.map(machines.type, lines), strict=True))}
+
+
+@pytest.mark.parametrize("line", LOOKING, ids=shortened)
+def test_a_command_that_looks_ends_as_the_guide_says(looks: dict[str, Result], line: str) -> None:
+    see_as_told(line, looks[line])
+
+
+def test_the_certificate_on_the_wire_is_that_on_the_disk(looks: dict[str, Result]) -> None:
+    serials = [said.stdout.splitlines()[0] for line, said in looks.items() if line.startswith("openssl")]
+    assert len(serials) == 2
+    assert serials[0] == serials[1]
+
+
+@pytest.mark.parametrize("step", CHANGES, ids=shortened)
+def test_a_command_that_changes_something_leaves_the_machine_well(machines: Machines, step: Step) -> None:
+    step.before(machines)
+    for line in step.lines:
+        if line == "sudo systemctl reboot":
+            reboot(machines)  # the connection ends with it
+        else:
+            see_as_told(line, machines.type(line))
+    machines.see_ready()
+    assert step.after(machines)
