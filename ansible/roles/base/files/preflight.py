@@ -75,7 +75,8 @@ def size_problems(expected):
             "(base_minimum_memory_mib). Give it more."
         )
     makes_swap = wants_swap(expected) and not Path(expected["swap_file"]).exists()
-    needed = {"/": expected["free_mib"] + expected["swap_mib"] * makes_swap, "/var": expected["free_mib"]}
+    free_mib = expected["free_mib"]
+    needed = {"/": free_mib + expected["swap_mib"] * makes_swap, "/var": free_mib, "/opt": free_mib}
     for place, needed_mib in needed.items():
         disk = os.statvfs(place)
         free = disk.f_bavail * disk.f_frsize // 2**20
