@@ -50,7 +50,7 @@ test-deploy: $(VENV)/.installed-dev  ## boot real Debian machines and deploy to 
 	@.ci/packages $(DEPLOY_PACKAGES)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(DEPLOY_TESTS)
 
-test-vm: $(VENV)/.installed-dev  ## boot a virtual machine with a true kernel and deploy to it; takes root and half an hour
+test-vm: $(VENV)/.installed-dev  ## boot an emulated machine with a true kernel and deploy to it; takes root and long
 	@.ci/packages $(DEPLOY_PACKAGES) $(VM_PACKAGES)
 	$(BIN)/python -m pytest -p no:xdist --verbose tests/vm $(ARGS)
 

@@ -49,6 +49,8 @@ def broken(view: View) -> list[str]:
     """Return what keeps the appliance from doing its work at all."""
     if view.fault:
         return [view.fault]
+    if not view.book.seq:
+        return ["the account has not been read yet"]
     still = standstill(view)
     if still:
         return [still]

@@ -44,7 +44,8 @@ def test_a_killed_engine_is_unhealthy_and_its_books_are_still_shown(tmp_path: Pa
         wait_until(lambda: running.client.get("/health").status_code == 503, "the death is seen")
         assert "the engine is not running" in reasons(running, 503)
         for name in FROM_THE_BOOKS:
-            assert running.client.get(f"{TRADING}/{name}").status_code == 200, name
+            answer = running.client.get(f"{TRADING}/{name}")
+            assert answer.status_code == 200, f"{name}: {answer.text}"
         status = running.status()
         assert (status["trading_active"], status["engine_running"], status["state"]) == (False, False, "down")
         running.start_engine()

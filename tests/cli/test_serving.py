@@ -24,6 +24,7 @@ LISTENING = 3  # the descriptor that systemd passes
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Appliance]:
     with appliance(tmp_path, redis=False, api=False) as one:
+        wait_until((one.directory / "ledger.sqlite3").exists, "the engine opens the account", one.engine.said)
         yield one
 
 

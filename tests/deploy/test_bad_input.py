@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -117,6 +116,11 @@ def said(play: Play) -> str:
     return " ".join(found.split())
 
 
+def whole(play: Play) -> str:
+    """Return all of its output in one line."""
+    return " ".join(play.output.split())
+
+
 @pytest.fixture(scope="module")
 def trader(lab: Lab, deployed_layer: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trader]:
     box = lab.up("refusing", deployed_layer)
@@ -209,15 +213,21 @@ def test_an_upgrade_on_a_full_disk_leaves_what_runs_and_the_next_one_works(trade
     box.small_disk("/opt", used + OPT_FREE_KIB)
     running, engine = box.run("readlink /opt/trading/current"), box.show("trading-engine", "MainPID")
 
-    failed = trader.controller.run("deploy.yml", app_source=source)
+    refused = trader.controller.run("deploy.yml", app_source=source)
+    assert not refused.ok and refused.changed == 0
+    assert "/opt has " in said(refused) and "are needed (base_minimum_free_mib). Make room: du" in said(refused), (
+        refused
+    )
+
+    # Full all the same, in the middle of the installation.
+    failed = trader.controller.run("deploy.yml", app_source=source, base_minimum_free_mib=1)
     assert not failed.ok
-    assert "No space left on device" in failed.output, failed
+    assert "nothing was switched" in whole(failed) and "No space left on device" in whole(failed), failed
     assert box.run("readlink /opt/trading/current") == running
     assert box.show("trading-engine", "MainPID") == engine and box.ssh(READY).ok
-    assert json.loads(box.run("trading-release --json status"))["ready"] is True
 
     box.run(f"mount -o remount,size={MORE} /opt")
-    mended = trader.controller.run("deploy.yml", app_source=source).must()
+    mended = trader.controller.run("deploy.yml", app_source=source, base_minimum_free_mib=1).must()
     assert box.run("readlink /opt/trading/current") != running
     assert box.ssh(READY).ok
     print(f"{failed.seconds:.1f} s until the full disk was told, {mended.seconds:.1f} s for the next run")

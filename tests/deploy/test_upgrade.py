@@ -90,6 +90,17 @@ def test_changed_settings_restart_engine_and_api_alone_and_pass_the_gate(site: S
     assert "RISK_STOP_LOSS=0.02" in site.box.run(f"tr '\\0' '\\n' < /proc/{pids(site.box)['trading-engine']}/environ")
 
 
+def test_a_new_token_restarts_the_api_and_leaves_the_engine_alone(site: Site) -> None:
+    before = pids(site.box)
+    site.box.run("touch /etc/trading/credentials/API_TOKENS")
+    assert "failed" not in site.activate(current(site.box))
+
+    after = pids(site.box)
+    assert after["trading-engine"] == before["trading-engine"]
+    assert after["trading-api"] != before["trading-api"]
+    must_trade(site.box, current(site.box))
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
