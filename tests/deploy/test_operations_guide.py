@@ -51,7 +51,7 @@ LOOKS = re.compile(
     r'|curl (--cacert \S+ -H "[^"]+" https:|"?http://localhost:8000/)|openssl |sudo (nft list|sshd -T|ls|tail|du) ?'
     r"|tradectl (status|portfolio|explain|trades|limits|orders|providers|strategies|token)\b"
     r"|sudo (tradectl ledger (verify|show)|trading-status|trading-release status)|df|ps|free|uptime|cat|ls"
-    r"|ssh operator@ADDRESS( cat .*| sudo tar -C \S+ -cz .*)?$|sudo systemd-run .* doctor providers$"
+    r"|ssh operator@ADDRESS( cat .*| sudo tar -C \S+ -cz .*)?$|sudo tradectl doctor providers$"
 )
 
 LOOKING = [line for line in LINES if LOOKS.match(line)]
