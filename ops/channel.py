@@ -101,7 +101,7 @@ def _services(path: Path) -> list[NotifyBase]:
     asset = AppriseAsset(async_mode=False, app_id="Trading", app_desc="Trading appliance", app_url="")
     try:
         return [*AppriseConfig(paths=str(path), asset=asset).services()]
-    except Exception as fault:  # a library that reads what a person wrote
+    except Exception as fault:  # the wall around the alerts: the reader of addresses lets through what YAML raises
         raise OpsError(f"{path} cannot be used ({type(fault).__name__}: {fault})") from fault
 
 

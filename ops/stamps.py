@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -44,10 +45,9 @@ def stamped(job: str, settings: Settings, work: Callable[[], Done]) -> Done:
         done = work()
     except (OpsError, OSError) as fault:
         done = Done(False, words(fault))
-    except BaseException as fault:
-        done = Done(False, f"{type(fault).__name__}: {fault}")
-        raise
     finally:
+        if unforeseen := sys.exception():  # it goes on upwards, and is stamped on its way
+            done = Done(False, f"{type(unforeseen).__name__}: {unforeseen}")
         done = _leave(settings.home / FOLDER, Stamp(job, began, moment.now(), done.ok, done.what, done.found))
     return done
 

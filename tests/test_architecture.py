@@ -231,7 +231,6 @@ OPS_BROAD_EXCEPTS = {
     ("check", "_collect"): "the wall around one check",
     ("channel", "send"): "the wall around one alert",
     ("channel", "_services"): "a library that reads what a person wrote",
-    ("stamps", "stamped"): "a stamp is written also when the job broke; the fault goes on upwards",
     ("__main__", "main"): "the trace is printed, and the exit code tells it from a job that failed",
 }
 
