@@ -16,6 +16,7 @@ TradingError                 something a person or a caller can act on
 │   ├── NotEntitled          our plan does not include this: never asked again, another provider does it
 │   ├── OutOfCredits         the plan's credits are used up: asked again once they are renewed
 │   └── UnknownInstrument    it does not know this symbol: never asked again, another provider does it
+├── ClockSetBack             the clock went back: nothing to mend, the next start is in the present again
 ├── BrokerError              the venue did not answer as agreed: the order is unknown until asked for
 ├── NotRunning               the appliance does not answer: start it
 ├── TimedOut                 the answer did not come in time: ask again before repeating
@@ -107,6 +108,12 @@ class OutOfCredits(FeedError):
 
 class UnknownInstrument(FeedError):
     code = "unknown_instrument"
+
+
+class ClockSetBack(TradingError):
+    """This machine's clock was set back: what was computed by the later time is of no use, a new start is."""
+
+    code = "clock_set_back"
 
 
 class BrokerError(TradingError):

@@ -26,7 +26,7 @@ from app.control import HALT_FILE
 from app.decision import Rules
 from app.desk import Desk
 from app.engine import Engine
-from app.errors import ConfigurationError, InputError, StoreForeign, StoreMissing, TradingError
+from app.errors import ClockSetBack, ConfigurationError, InputError, StoreForeign, StoreMissing, TradingError
 from app.feed import Feed
 from app.feed.bars import BarBuilder
 from app.feed.replay import Replay
@@ -52,6 +52,7 @@ COMMAND_SECONDS = 0.1
 BEAT_SECONDS = 0.5
 YIELD_EVERY = 100  # events after which the carriers get their turn
 LINE_LENGTH = 500  # events that a feed may be ahead of the loop
+SET_BACK = timedelta(minutes=1)  # a clock that was set back by less is waited for
 LATE_BAR = timedelta(seconds=2)  # how long a bar waits for the quote that would close it
 
 
@@ -80,7 +81,7 @@ async def serve(settings: Settings, replay: Replay | None = None, notifier: Noti
     try:
         session = assemble(settings, directory, replay)
         try:
-            await _run(session, told, held, notifier or Notifier())
+            await run(session, told, held, notifier or Notifier())
         finally:
             session.store.close()
             if session.recorder:
@@ -268,8 +269,12 @@ class Written:
 # -- running ------------------------------------------------------------------------------------------------------
 
 
-async def _run(session: Session, told: asyncio.Event, held: lease.Lease, notifier: Notifier) -> None:
-    """Carry events to the loop until the feed ends, it is told to or something breaks; then close the books."""
+async def run(session: Session, told: asyncio.Event, held: lease.Lease, notifier: Notifier) -> None:
+    """Carry events to the loop until the feed ends or it is told to stop, and close the books.
+
+    Raise TradingError if it must not go on: the ledger cannot be written, another engine took over, or the clock was
+    set back. The books are then left as they are; the next start recovers them.
+    """
     engine, stream = session.loop.engine, Stream(session.clock)
     cache = Cache(session.settings.redis_url, session.settings.redis_password)
     publisher = Publisher(cache, engine, session.feed, session.telemetry)
@@ -390,9 +395,24 @@ def _said_in(file: Path) -> str:
 
 async def _pass_time(session: Session, stream: Stream) -> None:
     """Let time pass where the market is quiet: close bars that no quote closes, and tick."""
+    latest = session.clock.now()
     while True:
         await asyncio.sleep(TICK_SECONDS)
+        now = session.clock.now()
+        _refuse_the_past(latest, now)
+        latest = max(latest, now)
         if session.builder is not None:
-            for bar in session.builder.close_until(session.clock.now() - LATE_BAR):
+            for bar in session.builder.close_until(now - LATE_BAR):
                 stream.put(bar)
         stream.put(Tick())
+
+
+def _refuse_the_past(latest: datetime, now: datetime) -> None:
+    """End an engine whose clock was set back, so that the next start builds everything anew for the present.
+
+    Bars, marks and prices of the later time would look new until the clock has come there again, and nothing would be
+    decided meanwhile.
+    """
+    if latest - now > SET_BACK:
+        back = (latest - now).total_seconds()
+        raise ClockSetBack(f"the clock was set back by {back:.0f} s to {now:%Y-%m-%dT%H:%M:%SZ}; starting anew")

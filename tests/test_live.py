@@ -12,11 +12,11 @@ import pytest
 from support.crash import Plan, head, kinds, settings_of, write_bars
 from support.running import Appliance, wait_until
 
-from app import live
+from app import lease, live
 from app.clock import EPOCH
 from app.config import Settings, load
 from app.desk import Desk
-from app.errors import ConfigurationError, StoreForeign
+from app.errors import ClockSetBack, ConfigurationError, StoreForeign
 from app.feed.bars import BarBuilder
 from app.feed.replay import Replay
 from app.guard import TooSlow
@@ -24,6 +24,7 @@ from app.holdings import OpenOrder, Position, position_key
 from app.ledger import CommandHandled, EngineStopped
 from app.market import market_of
 from app.model import Bar, Command, Order, Quote, Signal, parse_symbol
+from app.notify import Notifier
 from app.portfolio import Portfolio
 from app.recording import Overran, Recorder, read
 from app.store import MARKER_NAME, Store, read_all
@@ -187,6 +188,36 @@ def test_nothing_is_recorded_unless_it_is_asked_for(plan: Plan) -> None:
     session = live.assemble(settings_of(plan), plan.directory, Replay(plan.files))
     assert session.recorder is None
     session.store.close()
+
+
+# -- a clock that is set -------------------------------------------------------------------------------------------
+
+
+class Watch:
+    """A clock that a person sets."""
+
+    def __init__(self) -> None:
+        self.by = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.by
+
+
+def test_an_engine_whose_clock_is_set_back_ends_and_one_that_is_put_right_a_little_goes_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        session, watch = live.assemble(settings(TARGET_SYMBOLS="AAPL", WARMUP_BARS="1"), tmp_path), Watch()
+        session.clock = watch
+        running = asyncio.create_task(live.run(session, asyncio.Event(), lease.Lease(tmp_path), Notifier()))
+        for by in (timedelta(days=1), timedelta(days=1) - 30 * SECOND):
+            watch.by = by
+            await asyncio.sleep(3 * live.TICK_SECONDS)
+            assert not running.done(), f"it ended with the clock set by {by}"
+        watch.by = timedelta()
+        with pytest.raises(ClockSetBack, match=r"the clock was set back by 863\d\d s to 20.*Z; starting anew"):
+            await asyncio.wait_for(running, 30)
+        session.store.close()
+
+    asyncio.run(scenario())
 
 
 # -- as a process ----------------------------------------------------------------------------------------------------
