@@ -57,6 +57,7 @@ PROPERTIES = (
 )
 RUNNING = ("active", "reloading", "activating", "refreshing")
 SECONDS = 150  # that one start may take
+TICK = 0.01  # seconds by which a file's time may lie before its writing: the kernel gives it that of its last tick
 
 
 class Unit:
@@ -109,11 +110,11 @@ def newest(paths: list[str]) -> float:
 
     It is the time of the last change of any kind: a file that was moved here has an old time of its content.
     """
-    times = [0.0]
+    times = [-TICK]
     for path in (Path(name) for name in paths if name):
         below = [path, *path.rglob("*")] if path.is_dir() else [path]
         times.extend(one.stat().st_ctime for one in below if one.exists())
-    return max(times)
+    return max(times) + TICK
 
 
 def moment(text: str) -> float:
