@@ -7,7 +7,6 @@ a proxy on this machine is believed when it says for whom it asks.
 from __future__ import annotations
 
 from base64 import b64decode
-from binascii import Error as NotBase64
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
 from time import monotonic
@@ -99,5 +98,5 @@ def _address(text: bytes) -> str:
 def _password(encoded: str) -> str:
     try:
         return b64decode(encoded, validate=True).decode().partition(":")[2]
-    except (NotBase64, UnicodeDecodeError):
+    except ValueError:  # no base64, no ASCII, or no UTF-8 in it
         return ""

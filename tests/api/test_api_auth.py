@@ -88,6 +88,7 @@ def test_on_the_machine_itself_no_token_is_asked_for_or_looked_at(running: Appli
         READER,
         "Basic",
         "Basic !!!",
+        b"Basic \xe9",
         f"Basic {READER}",
         f"Basic {b64encode(READER.encode()).decode()}",
         f"Basic {b64encode(f'{READER}:'.encode()).decode()}",
