@@ -116,7 +116,9 @@ def _send(memory: Memory, channel: Channel, message: Message, down: dict[str, st
         LOG.error("an alert waits: %s: %s", message.title, channel.fault)
         memory.retry(message.id, message.left, channel.fault)
         return False
-    chosen = [one for one in channel.receivers(message.tags) if message.left is None or one.id in message.left]
+    receivers = channel.receivers(message.tags)
+    # Of those who still had to get it perhaps none exists any more, since an address was corrected: then all get it.
+    chosen = [one for one in receivers if one.id in (message.left or ())] or receivers
     left = [one for one in chosen if not _told(channel, one, message, down)]
     if left:
         memory.retry(message.id, [one.id for one in left], down[left[0].id])

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 from apprise import Apprise, AppriseAsset, AppriseConfig, NotifyFormat, NotifyType
 from apprise.plugins.base import NotifyBase
@@ -20,6 +22,7 @@ from ops.memory import Message
 from ops.outside import within
 
 TAGS = frozenset({"critical", "warning", "info", "report"})
+SHORTEST = 4  # what is shorter is no secret
 LONGEST = 30.0  # seconds that one service has to take one message
 
 
@@ -68,10 +71,10 @@ class Channel:
         try:
             taken = within(LONGEST, receiver.shown, lambda: _notify(receiver.service, message))
         except Exception as fault:  # the wall around one alert
-            return f"{type(fault).__name__}: {fault}"[:300]
+            return bare(f"{type(fault).__name__}: {fault}", receiver)[:300]
         finally:
             logger.removeHandler(ear)
-        return "" if taken else ("; ".join(ear.said) or "it was not taken")[:300]
+        return "" if taken else bare("; ".join(ear.said) or "it was not taken", receiver)[:300]
 
 
 def open_channel(path: Path) -> Channel:
@@ -92,9 +95,19 @@ def open_channel(path: Path) -> Channel:
     finally:
         logger.removeHandler(ear)
     receivers = _receivers(services)
-    return Channel(
-        receivers, "" if receivers else f"{path} names no service that can be used: {'; '.join(ear.said)}"[:500]
-    )
+    # What Apprise said of it may hold a password, so it is not told.
+    told = f"{path} names no service that can be used; which and why: apprise --dry-run -vv --config {path} --body test"
+    return Channel(receivers, "" if receivers else told)
+
+
+def bare(text: str, receiver: Receiver) -> str:
+    """Return a text about a service without the parts of its address that are not shown either."""
+    address = str(receiver.service.url(privacy=False))  # type: ignore[no-untyped-call]
+    parts = {part for one in (address, unquote(address)) for part in re.split(r"[/:@?&=+,\s]+", one)}
+    for part in sorted(parts, key=len, reverse=True):
+        if len(part) >= SHORTEST and part not in receiver.shown:
+            text = text.replace(part, "***")
+    return text
 
 
 def _services(path: Path) -> list[NotifyBase]:

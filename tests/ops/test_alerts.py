@@ -20,7 +20,7 @@ from support.watched import NOW, Listener, listening, ops, places, tell
 
 from ops import alerts
 from ops.alerts import Sent, deliver
-from ops.channel import open_channel
+from ops.channel import bare, open_channel
 from ops.check import Check, Context, Finding, Outcome, Status
 from ops.checking import look
 from ops.config import Settings
@@ -157,6 +157,31 @@ def test_only_the_service_that_did_not_take_it_gets_it_again(
     assert "did not take" in caplog.text
     assert "geheim" not in caplog.text
     assert "geheim" not in (house.settings.home / "ops.sqlite3").read_bytes().decode("latin-1")
+
+
+def test_an_alert_that_waits_goes_to_the_address_that_was_corrected(house: House, listener: Listener) -> None:
+    tell(house.settings, (f"json://127.0.0.1:{listener.port}/old", "critical"))
+    listener.code, house.disk.status = 404, Status.CRITICAL
+    assert house.run() == Sent(waiting=1)
+    tell(house.settings, (f"json://127.0.0.1:{listener.port}/new", "critical"))
+    listener.code = 200
+    assert house.run() == Sent(sent=1)
+    assert paths(listener) == ["new"]
+
+
+def test_no_part_of_an_address_that_is_a_secret_is_told(
+    house: House, listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path(house.settings.ops_apprise).write_text("urls:\n  - tgram://GEHEIM123\n")
+    house.disk.status = Status.CRITICAL
+    assert house.run() == Sent(waiting=1)
+    said = " ".join(one.getMessage() for one in caplog.records if one.name == "ops")
+    assert "names no service that can be used" in said
+    assert "GEHEIM123" not in said
+    assert b"GEHEIM123" not in (house.settings.home / "ops.sqlite3").read_bytes()
+    tell(house.settings, (f"json://ann:GEHEIM123@127.0.0.1:{listener.port}/a", "critical"))
+    [receiver] = open_channel(house.settings.apprise).all
+    assert bare("ann:GEHEIM123 at 127.0.0.1 was refused", receiver) == "ann:*** at 127.0.0.1 was refused"
 
 
 def test_an_alert_that_nobody_took_for_days_is_given_up(house: House, listener: Listener) -> None:
