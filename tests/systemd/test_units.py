@@ -304,9 +304,15 @@ def test_a_state_directory_has_the_owner_and_mode_that_tmpfiles_gives_it(name: s
 def test_the_jobs_are_inside_the_slice_of_the_appliance_and_weigh_least() -> None:
     whole, jobs = SLICES["trading.slice"], SLICES["trading-jobs.slice"]
     assert int(jobs.get("CPUWeight")) < int(SERVICES[API].get("CPUWeight")) < int(SERVICES[ENGINE].get("CPUWeight"))
-    for unit in (whole, jobs):
-        assert int(unit.get("MemoryHigh").rstrip("%")) < int(unit.get("MemoryMax").rstrip("%"))
-        assert unit.get("TasksMax")
+    assert int(jobs.get("MemoryMax").rstrip("%")) < int(whole.get("MemoryMax").rstrip("%"))
+    assert all(unit.get("TasksMax") for unit in (whole, jobs))
+
+
+def test_what_grows_is_killed_at_its_wall_and_nothing_is_slowed_or_swapped_before() -> None:
+    assert SLICES["trading.slice"].get("MemorySwapMax") == "0"
+    units = [*SLICES.values(), SERVICES[API], SERVICES[ENGINE]]
+    assert all(unit.get("MemoryMax").endswith("%") for unit in units)
+    assert [unit.name for unit in units if unit.words("MemoryHigh")] == []
 
 
 def test_a_drop_in_is_read_under_the_name_of_its_unit() -> None:
