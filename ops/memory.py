@@ -8,6 +8,7 @@ has a rollback journal, not a write-ahead log, so that another user can read it 
 from __future__ import annotations
 
 import fcntl
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,6 +30,7 @@ FILE: Final = "ops.sqlite3"
 SENDING: Final = "sending.lock"
 APPLICATION_ID: Final = 0x4F505321  # "OPS!"
 HISTORY: Final = timedelta(days=400)  # flips and failures are kept for so long
+ROOM: Final = 1 << 20  # free bytes that a run must find before it begins; it writes less
 
 MIGRATIONS: Final = (
     """
@@ -76,6 +78,8 @@ class Memory:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.fault = ""
+        if path:
+            _see_room(path.parent)
         with _plain_errors(path):
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=10)
             try:
@@ -247,6 +251,13 @@ def open_memory(settings: Settings) -> Memory:
     if spare and spare.exists():
         _take_over(memory, spare)
     return memory
+
+
+def _see_room(directory: Path) -> None:
+    """See that a run can write all it has to say: one that breaks off on a nearly full disk would tell nobody."""
+    free = shutil.disk_usage(directory).free
+    if free < ROOM:
+        raise OpsError(f"only {free // 1024} KiB are free in {directory}, the watcher needs {ROOM // 1024}: df -h")
 
 
 def _spare(settings: Settings) -> Path | None:
