@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from difflib import get_close_matches
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 import click
@@ -75,8 +75,15 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _ours(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> NoReturn:
+    """End with a trace and a code of its own for what nobody expected, told apart from a job that failed."""
+    traceback.print_exception(kind, fault, trace)
+    raise SystemExit(OURS)
+
+
 def main() -> NoReturn:
     """Run a job. What goes wrong is one line on standard error and the exit code."""
+    sys.excepthook = _ours
     signal.signal(signal.SIGTERM, _end)
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines())
@@ -93,9 +100,6 @@ def main() -> NoReturn:
         _leave(str(fault), fault.exit_code)
     except OSError as fault:
         _leave(words(fault), 1)
-    except Exception:  # told apart from a job that failed
-        traceback.print_exc()
-        sys.exit(OURS)
     sys.exit(0)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from apprise import Apprise, AppriseAsset, AppriseConfig, NotifyFormat, NotifyType
 from apprise.plugins.base import NotifyBase
 from msgspec import Struct
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from ops.errors import OpsError
 from ops.memory import Message
@@ -69,12 +70,12 @@ class Channel:
         logger = logging.getLogger("apprise")
         logger.addHandler(ear)
         try:
-            taken = within(LONGEST, receiver.shown, lambda: _notify(receiver.service, message))
-        except Exception as fault:  # the wall around one alert
-            return bare(f"{type(fault).__name__}: {fault}", receiver)[:300]
+            fault = within(LONGEST, receiver.shown, lambda: _notify(receiver.service, message, ear))
+        except OpsError as late:
+            fault = f"{type(late).__name__}: {late}"
         finally:
             logger.removeHandler(ear)
-        return "" if taken else bare("; ".join(ear.said) or "it was not taken", receiver)[:300]
+        return bare(fault, receiver)[:300]
 
 
 def open_channel(path: Path) -> Channel:
@@ -114,7 +115,7 @@ def _services(path: Path) -> list[NotifyBase]:
     asset = AppriseAsset(async_mode=False, app_id="Trading", app_desc="Trading appliance", app_url="")
     try:
         return [*AppriseConfig(paths=str(path), asset=asset).services()]
-    except Exception as fault:  # the wall around the alerts: the reader of addresses lets through what YAML raises
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as fault:  # the reader lets them through
         raise OpsError(f"{path} cannot be used ({type(fault).__name__}: {fault})") from fault
 
 
@@ -129,8 +130,13 @@ def _receivers(services: Iterable[NotifyBase]) -> list[Receiver]:
     return found
 
 
-def _notify(service: NotifyBase, message: Message) -> bool:
+def _notify(service: NotifyBase, message: Message, ear: _Ear) -> str:
+    """Have a service told; return why it did not take it, or nothing."""
     one = Apprise(asset=service.asset)
     one.add(service)
     kind = NotifyType(message.kind)
-    return bool(one.notify(message.body, title=message.title, notify_type=kind, body_format=NotifyFormat.TEXT))
+    try:
+        taken = one.notify(message.body, title=message.title, notify_type=kind, body_format=NotifyFormat.TEXT)
+    except Exception as fault:  # the wall around one alert
+        return f"{type(fault).__name__}: {fault}"
+    return "" if taken else "; ".join(ear.said) or "it was not taken"

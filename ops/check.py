@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 
 from msgspec import Struct
 
 from ops.config import Settings
+from ops.errors import OpsError
 from ops.outside import Task
 
 Value = str | float | int | bool | None
@@ -100,16 +102,27 @@ def summarise(name: str, outcome: Outcome) -> Result:
 
 def run_all(checks: Sequence[Check], context: Context) -> list[Result]:
     """Run all checks side by side; each has its own time."""
-    tasks = [Task(check.name, check.seconds, lambda check=check: check.look(context)) for check in checks]  # type: ignore[misc]
+    tasks = [Task(check.name, check.seconds, partial(_look, check, context)) for check in checks]
     return [_collect(check, task) for check, task in zip(checks, tasks, strict=True)]
 
 
-def _collect(check: Check, task: Task[Outcome]) -> Result:
+def _look(check: Check, context: Context) -> Result:
     try:
-        return summarise(check.name, task.result())
+        return summarise(check.name, check.look(context))
     except Exception as fault:  # the wall around one check
-        said = f"cannot be told: {fault} ({type(fault).__name__})"
-        return Result(check.name, Status.UNKNOWN, said, faults=(Finding("the check itself", Status.UNKNOWN, said),))
+        return _unknown(check, fault)
+
+
+def _collect(check: Check, task: Task[Result]) -> Result:
+    try:
+        return task.result()
+    except OpsError as fault:
+        return _unknown(check, fault)
+
+
+def _unknown(check: Check, fault: Exception) -> Result:
+    said = f"cannot be told: {fault} ({type(fault).__name__})"
+    return Result(check.name, Status.UNKNOWN, said, faults=(Finding("the check itself", Status.UNKNOWN, said),))
 
 
 def below(value: float, warn: float, critical: float) -> Status:

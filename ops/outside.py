@@ -24,23 +24,28 @@ class Task(Generic[Answer]):
         self._what, self._seconds, self._function = what, seconds, function
         self._until, self._over = monotonic() + seconds, Event()
         self._answers: list[Answer] = []
-        self._fault: BaseException | None = None
+        self._fault: OpsError | None = None
         Thread(target=self._run, name=what, daemon=True).start()
 
     def _run(self) -> None:
         try:
             self._answers.append(self._function())
-        except BaseException as fault:
+        except OpsError as fault:
             self._fault = fault
-        finally:
+        finally:  # what else it raised is a fault of ours: the trace goes to standard error
             self._over.set()
 
     def result(self) -> Answer:
-        """Return what the function returned, or raise what it raised. Raise TimedOut once its time is over."""
+        """Return what the function returned, or raise the OpsError that it raised.
+
+        Raise TimedOut once its time is over, OpsError if it broke off without an answer.
+        """
         if not self._over.wait(max(self._until - monotonic(), 0)):
             raise TimedOut(f"{self._what} did not answer within {self._seconds:g} s")
         if self._fault is not None:
             raise self._fault
+        if not self._answers:
+            raise OpsError(f"{self._what} broke off; its trace is on standard error")
         return self._answers[0]
 
 

@@ -10,7 +10,7 @@ import pytest
 from support.watched import context, places
 
 from ops.check import Check, Context, Finding, Outcome, Status, above, below, run_all, summarise, worst
-from ops.errors import OpsError, TimedOut
+from ops.errors import Damaged, OpsError, TimedOut
 from ops.outside import outcome, program, within
 
 
@@ -72,9 +72,18 @@ def test_much_of_what_should_be_little(value: float, status: Status) -> None:
     assert above(value, 2, 4) is status
 
 
-def test_what_a_function_raises_reaches_the_one_who_asked() -> None:
-    with pytest.raises(ZeroDivisionError):
-        within(5, "it", lambda: 1 // 0)
+def test_an_error_that_a_function_raises_on_purpose_reaches_the_one_who_asked() -> None:
+    def refuse() -> None:
+        raise Damaged("a page is missing")
+
+    with pytest.raises(Damaged, match="a page is missing"):
+        within(5, "it", refuse)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_function_that_breaks_off_holds_nobody_up() -> None:
+    with pytest.raises(OpsError, match="it broke off; its trace is on standard error"):
+        within(60, "it", lambda: 1 // 0)
 
 
 def test_a_program_that_is_not_there_says_so() -> None:
