@@ -92,5 +92,5 @@ def test_a_child_does_not_outlive_a_keeper_that_is_killed(tmp_path: Path) -> Non
     wait_until(lambda: written(note) > 0, "the child runs")
     pid = int(note.read_text())
     keeper.kill()
-    keeper.wait()
+    assert keeper.wait() == -signal.SIGKILL
     wait_until(lambda: gone(pid), "the child is gone")

@@ -104,6 +104,7 @@ def test_a_password_of_another_redis_does_not_keep_ours_from_being_used(tmp_path
     with running(tmp_path, REDIS_PASSWORD="of another one") as started:
         started.wait_until_healthy()
         wait_until(lambda: bool(started.status()["redis_connected"]), "Redis is used", started.said)
+        assert "of another one" not in started.said()
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ def test_a_client_that_sleeps_costs_nobody_anything_and_misses_nothing(running: 
 
 
 def test_a_client_that_left_is_no_longer_counted(running: Appliance) -> None:
-    listen(running, 1)
+    assert len(listen(running, 1)) == 1
     wait_until(lambda: "trading_api_event_clients 0.0" in running.client.get("/metrics").text, "nobody listens")
 
 

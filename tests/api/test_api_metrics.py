@@ -75,3 +75,4 @@ def test_without_an_engine_the_figures_say_so(running: Appliance) -> None:
     running.engine.kill()
     wait_until(lambda: figures(running)["trading_up"] == 0, "it is down")
     wait_until(lambda: "trading_equity" not in figures(running), "no figures of an engine that is gone")
+    assert figures(running)["trading_up"] == 0

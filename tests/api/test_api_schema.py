@@ -44,7 +44,8 @@ described = schemathesis.openapi.from_dict(create_app(Settings()).openapi_schema
     suppress_health_check=list(HealthCheck),
 )
 def test_an_answer_is_what_the_document_says_to_whatever_is_asked(running: Appliance, case: Any) -> None:
-    case.call_and_validate(base_url=running.url, checks=CONFORMING)
+    answer = case.call_and_validate(base_url=running.url, checks=CONFORMING)
+    assert answer.status_code < 500 or answer.status_code == 503
 
 
 def test_the_document_names_every_call_of_the_contract(running: Appliance) -> None:

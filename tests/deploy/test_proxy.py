@@ -73,12 +73,17 @@ def test_no_path_that_the_api_describes_answers_without_a_token(nobody: httpx.Cl
 
 
 def test_a_token_that_is_not_known_is_refused(nobody: httpx.Client) -> None:
-    is_problem(nobody.get(STATUS, headers={"Authorization": "Bearer ta_wrong"}), 401, "not_signed_in")
+    answer = nobody.get(STATUS, headers={"Authorization": "Bearer ta_wrong"})
+
+    is_problem(answer, 401, "not_signed_in")
+    assert "ta_wrong" not in answer.text
 
 
-def test_a_header_that_claims_to_be_this_machine_opens_nothing(nobody: httpx.Client) -> None:
+def test_a_header_that_claims_to_be_this_machine_opens_nothing(nobody: httpx.Client, reader: httpx.Client) -> None:
+    before = reader.get(STATUS).json()["state"]
     is_problem(nobody.get(STATUS, headers=SPOOFED), 401, "not_signed_in")
     is_problem(nobody.post("/api/v1/trading/halt", headers=SPOOFED), 401, "not_signed_in")
+    assert reader.get(STATUS).json()["state"] == before
 
 
 def test_a_reader_reads_but_changes_nothing(reader: httpx.Client) -> None:
@@ -109,8 +114,10 @@ def test_what_a_trader_does_is_in_the_ledger_with_the_real_address(lab: Lab, tra
 
 
 def test_another_name_is_not_answered_over_https(nobody: httpx.Client, reader: httpx.Client) -> None:
-    for caller in (nobody, reader):
-        is_problem(caller.get(STATUS, headers={"Host": "elsewhere.example.test"}), 421, "foreign_host")
+    answers = [caller.get(STATUS, headers={"Host": "elsewhere.example.test"}) for caller in (nobody, reader)]
+    for answer in answers:
+        is_problem(answer, 421, "foreign_host")
+    assert not any("engine_running" in answer.text for answer in answers)
 
 
 def test_another_name_is_not_answered_by_the_api_itself(deployed_box: Box) -> None:
@@ -149,6 +156,7 @@ def test_a_large_body_is_refused_and_a_smaller_one_is_read(deployed_box: Box) ->
     with client(deployed_box, "trade", http2=False) as caller:
         is_problem(caller.post("/api/v1/trading/halt", content=b"x" * (64 * 1024 + 1)), 413, "too_large")
         is_problem(caller.post("/api/v1/trading/halt", content=b"x" * (63 * 1024)), 400, "bad_input")
+        assert caller.get(STATUS).json()["state"] != "halted"
 
 
 def test_a_large_body_is_refused_over_http2_too(deployed_box: Box) -> None:

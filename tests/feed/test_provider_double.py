@@ -336,7 +336,8 @@ async def test_new_sockets_can_be_refused(wire: Wire) -> None:
 async def test_a_socket_can_be_dropped_right_after_it_was_opened(wire: Wire) -> None:
     wire.double.drop_on_accept()
     async with wire.line() as line:
-        await raises(ConnectionClosedError, line.recv())
+        fault = await raises(ConnectionClosedError, line.recv())
+    assert isinstance(fault, ConnectionClosedError) and fault.rcvd is None  # without a word of goodbye
 
 
 @each

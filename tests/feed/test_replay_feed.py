@@ -295,7 +295,7 @@ def test_random_bytes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "AAPL.csv"
     for size in (1, 10, 1000, 20_000):
         path.write_bytes(generator.randbytes(size))
-        refusal(path)
+        assert len(refusal(path)) > len(str(path))  # it says what is wrong, and not only where
 
 
 def test_the_quick_and_the_careful_reading_agree(tmp_path: Path) -> None:
