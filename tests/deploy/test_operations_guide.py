@@ -316,7 +316,7 @@ CHANGES = (
             "sudo systemctl stop trading.target",
             "sudo mv -T /var/lib/trading /var/lib/trading-old",
             "sudo rm /var/lib/trading-deploy/ledger.env",
-            "sudo systemctl start trading.target",
+            "sudo systemctl start trading.target trading-engine",
             "echo LEDGER_EXPECTED=true | sudo tee /var/lib/trading-deploy/ledger.env",
         ),
         after=has_a_new_account,
