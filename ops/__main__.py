@@ -23,6 +23,7 @@ from ops.jobs import JOBS
 from ops.stamps import words
 
 OURS = 70
+CALLED_AS = "CALLED_AS"  # in the environment: the program that a person typed, which became this one
 PRIORITIES = {logging.ERROR: "<3>", logging.WARNING: "<4>", logging.INFO: "<6>"}  # of sd-daemon(3)
 
 
@@ -90,12 +91,15 @@ def main() -> NoReturn:
     logging.getLogger("ops").addHandler(handler)
     logging.getLogger("apprise").propagate = False  # what matters of it is logged by ops
     try:
-        ops.main(prog_name="python -m ops", standalone_mode=False)
+        ops.main(prog_name=_called(), standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as asked:
         print(asked.format_message(), file=sys.stderr)
         sys.exit(asked.exit_code)
+    except click.UsageError as fault:
+        where = fault.ctx.command_path if fault.ctx else _called()
+        _leave(f"{_sentence(fault.format_message())}; see {where} --help", 2)
     except click.ClickException as fault:
-        _leave(f"{fault.format_message()}", 2)
+        _leave(fault.format_message(), 2)
     except OpsError as fault:
         _leave(str(fault), fault.exit_code)
     except OSError as fault:
@@ -103,8 +107,18 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _called() -> str:
+    """Return what a person typed to come here."""
+    return os.environ.get(CALLED_AS) or "python -m ops"
+
+
+def _sentence(text: str) -> str:
+    """Turn click's sentence into the beginning of ours."""
+    return text[:1].lower() + text[1:].rstrip(".")
+
+
 def _leave(message: str, code: int) -> NoReturn:
-    print(f"ops: {message}", file=sys.stderr)
+    print(f"{os.environ.get(CALLED_AS) or 'ops'}: {message}", file=sys.stderr)
     sys.exit(code)
 
 

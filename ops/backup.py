@@ -42,6 +42,8 @@ from ops.copies import (
 from ops.errors import OpsError
 from ops.stamps import Done, stamped, words
 
+LEAST = 3  # copies that are not given up to make room for another one
+
 
 @click.command()
 def backup() -> None:
@@ -69,7 +71,7 @@ def _make(settings: Settings, now: datetime) -> str:
     with alone(settings.backups):
         for left in settings.backups.glob(f"{DRAFT}*"):  # of one that was killed
             shutil.rmtree(left)
-        refuse_full(settings.backups, size_of(settings.data), settings)
+        early = _make_room(size_of(settings.data), settings)
         draft = settings.backups / f"{DRAFT}{os.getpid()}"
         try:
             draft.mkdir(mode=0o750)
@@ -79,7 +81,29 @@ def _make(settings: Settings, now: datetime) -> str:
             shutil.rmtree(draft, ignore_errors=True)
         gone = prune(settings.backups, settings.ops_backups_kept)
     size = sum(one.bytes for one in manifest.files.values())
-    return f"{made.name}: verified up to entry {manifest.seq}, {size / 1024**2:.1f} MiB; {gone} older removed"
+    return f"{made.name}: verified up to entry {manifest.seq}, {size / 1024**2:.1f} MiB; {gone} older removed" + (
+        f", {early} more before their time, to make room: df -h {settings.backups}" if early else ""
+    )
+
+
+def _make_room(size: int, settings: Settings) -> int:
+    """Where there is no room for a copy, remove old ones until there is; return how many.
+
+    A young copy and fewer old ones are worth more than many old ones and no young one. The newest stay, LEAST of them.
+    Raise OpsError if there is no room then either.
+    """
+    gone = 0
+    while True:
+        try:
+            refuse_full(settings.backups, size, settings)
+        except OpsError:
+            kept = min(settings.ops_backups_kept, len(listing(settings.backups)) - 1)
+            removed = prune(settings.backups, kept) if kept >= LEAST else 0
+            if not removed:
+                raise
+            gone += removed
+        else:
+            return gone
 
 
 def fill(draft: Path, settings: Settings, now: datetime) -> Manifest:
@@ -123,18 +147,16 @@ def prune(backups: Path, kept: int) -> int:
 
 
 def _found(account: bool, settings: Settings) -> dict[str, object]:
-    """Say what copies there are, for the check `storage`."""
+    """Say what copies there are, for the check `storage` and for readers who may not enter their directory."""
     copies: Sequence[Copy] = ()
     with suppress(OSError):
         copies = listing(settings.backups)
-    found: dict[str, object] = {"account": account, "copies": len(copies), "newest": None}
-    if copies:
-        newest = copies[0]
-        size = sum(one.bytes for one in newest.manifest.files.values())
-        found["newest"] = {
-            "name": newest.path.name,
-            "at": moment.iso(newest.manifest.made),
-            "seq": newest.manifest.seq,
-            "bytes": size,
-        }
-    return found
+    found: dict[str, object] = {"account": account, "copies": len(copies)}
+    every = [_shown(one) for one in copies]
+    return found | ({"newest": every[0], "every": every} if every else {"newest": None})
+
+
+def _shown(copy: Copy) -> dict[str, object]:
+    manifest = copy.manifest
+    size = sum(one.bytes for one in manifest.files.values())
+    return {"name": copy.path.name, "at": moment.iso(manifest.made), "seq": manifest.seq, "bytes": size}

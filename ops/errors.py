@@ -4,7 +4,7 @@ OpsError                  a job or a check could not do its work; the text says 
 ├── ConfigurationError    the operator corrects a setting; nothing was done
 ├── Blind                 nothing could be looked at: not the verdict that something is CRITICAL, but none at all
 ├── TimedOut              what was asked did not answer within its limit
-└── Damaged               a copy is not what was written: it does not count as a backup
+└── Damaged               a file is not what was written: a copy does not count as a backup, a memory is put aside
 """
 
 from __future__ import annotations

@@ -36,11 +36,20 @@ JOBS = {
     for job in (
         Job("check", "ops.checking:check", "Look at everything; tell what changed.", timedelta(minutes=5), "5 minutes"),
         Job("alert", "ops.failure:alert", "Tell that a systemd unit failed."),
+        Job("alerts", "ops.acting:alerts", "Show the alerts."),
+        Job("ack", "ops.acting:ack", "Take an alert in hand."),
+        Job("silence", "ops.acting:silence", "Tell nothing of something for a while."),
+        Job("unsilence", "ops.acting:unsilence", "End a silence."),
+        Job("selftest", "ops.acting:selftest", "Try every channel of alerts."),
         Job("backup", "ops.backup:backup", "Make a verified copy of the account.", HOUR, "every hour", guards=True),
         Job("drill", "ops.drill:drill", "Restore the newest copy; compare.", 7 * DAY, "Sunday 03:30", guards=True),
         Job("morning", "ops.report:morning", "Report how the night was.", DAY, "09:00"),
         Job("evening", "ops.report:evening", "Report how the day was.", DAY, "18:00"),
         Job("weekly", "ops.report:weekly", "Report how the week was.", 7 * DAY, "Sunday 02:00"),
         Job("monthly", "ops.report:monthly", "Report how the month before was.", 31 * DAY, "the 1st, 01:00"),
+        Job("report", "ops.report:show", "Print a report that was made."),
+        Job("restart", "ops.restarting:restart", "Restart what leaks, as the check asked; root alone can."),
+        Job("watch", "ops.watch:watch", "Do one round where no timers are: a laptop."),
     )
 }
+BY_THE_CLOCK = tuple(name for name, job in JOBS.items() if job.every)

@@ -6,15 +6,18 @@ The threads are daemons: one that hangs does not keep the process from ending.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from threading import Event, Thread
+from threading import Event, Thread, get_ident
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ops.errors import OpsError, TimedOut
 
 Answer = TypeVar("Answer")
+# What moves a terminal's cursor, hides what stands before it, or turns the direction of reading; but for line breaks.
+CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Task(Generic[Answer]):
@@ -35,6 +38,11 @@ class Task(Generic[Answer]):
         finally:  # what else it raised is a fault of ours: the trace goes to standard error
             self._over.set()
 
+    @property
+    def over(self) -> bool:
+        """Whether the function has returned or raised."""
+        return self._over.is_set()
+
     def result(self) -> Answer:
         """Return what the function returned, or raise the OpsError that it raised.
 
@@ -47,6 +55,16 @@ class Task(Generic[Answer]):
         if not self._answers:
             raise OpsError(f"{self._what} broke off; its trace is on standard error")
         return self._answers[0]
+
+
+def here() -> int:
+    """Return the number of the thread that asks."""
+    return get_ident()
+
+
+def plain(text: str) -> str:
+    """Return a text that others may have written as it can be shown on any terminal."""
+    return CONTROL.sub("?", text)
 
 
 def within(seconds: float, what: str, function: Callable[[], Answer]) -> Answer:

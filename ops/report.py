@@ -1,53 +1,101 @@
-"""The jobs `morning`, `evening`, `weekly` and `monthly`: how things are, in plain text, for people who look once a day.
+"""The jobs `morning`, `evening`, `weekly` and `monthly`: how things are, for people who look once a day.
 
-What cannot be read is said; a report is sent in any case, since its absence is news as well.
+Each section is made behind a wall: what cannot be read is said, and a report is sent in any case, since its absence is
+news as well. It goes out as a page to mail and as plain text to everybody else, and is kept in files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timedelta
-from decimal import Decimal
+import sys
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import click
-from msgspec import Struct
+import msgspec
 
-from ops import alerts, config, moment, stamps
+from ops import alerts, config, facts, moment, report_change, report_machine, report_trading, report_upkeep
+from ops.archive import Item, archive, decode, find, last, name_of, put
 from ops.channel import open_channel
-from ops.check import Status
-from ops.client import ask
 from ops.config import Settings
 from ops.errors import OpsError
-from ops.memory import Memory, Message, Remembered, open_memory
-from ops.stamps import Done, Stamp, stamped
+from ops.facts import Sight
+from ops.memory import Memory, Message, open_memory
+from ops.reportform import Report, Section, text, unknown
+from ops.reportpage import page
+from ops.stamps import Done, stamped, words
+
+__all__ = ["Item", "archive"]
 
 TAG = "report"
-API = "/api/v1/trading"
-STALE = timedelta(minutes=20)  # results of checks that are older say nothing
+LONG = 60_000  # characters of the text; far more than a chat takes, far less than a mistake makes
+# What an answer raises that is not what it should be.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+Make = Callable[[Sight], Section]
+DAILY: tuple[tuple[str, Make], ...] = (
+    ("Checks", report_machine.checks),
+    ("Alerts", report_machine.alerts),
+    ("Jobs", report_machine.jobs),
+    ("Safety copies", report_machine.copies),
+)
+ROUTINES: dict[str, tuple[tuple[str, Make], ...]] = {
+    "morning": (
+        ("Trading", report_trading.trading),
+        ("Account", report_trading.account),
+        ("Positions", report_trading.positions),
+        ("Open orders", report_trading.orders),
+        ("Performance", report_trading.performance),
+        ("Errors", report_machine.errors),
+        ("Machine", report_machine.machine),
+        *DAILY,
+    ),
+    "evening": (
+        ("Trading", report_trading.trading),
+        ("Account", report_trading.account),
+        ("Performance", report_trading.performance),
+        ("Strategies", report_trading.strategies),
+        ("Trades", report_trading.trades),
+        ("Positions", report_trading.positions),
+        ("Redis", report_machine.save),
+        ("Errors", report_machine.errors),
+        ("Logs", report_machine.logs),
+        *DAILY,
+    ),
+    "weekly": (
+        ("Trading", report_trading.trading),
+        ("Account", report_trading.account),
+        ("Performance", report_trading.performance),
+        ("Strategies", report_trading.strategies),
+        ("Equity", report_trading.equity),
+        ("Safety copies", report_upkeep.backup_now),
+        ("Certificate", report_upkeep.renewal),
+        ("Updates", report_upkeep.updates),
+        ("Channels of alerts", report_upkeep.channels),
+        ("Machine", report_machine.machine),
+        *DAILY[:3],
+    ),
+    "monthly": (
+        ("Performance", report_trading.performance),
+        ("Equity", report_trading.equity),
+        ("Month by month", report_trading.months),
+        ("Strategies", report_trading.strategies),
+        ("Account", report_trading.account),
+        ("Trading", report_trading.trading),
+        ("Machine", report_machine.machine),
+        *DAILY,
+    ),
+}
 
 
-class Facts(Struct, frozen=True):
-    """What a report is made of; an answer of the API that could not be had is a text that says why."""
-
-    health: Mapping[str, Any] | str
-    status: Mapping[str, Any] | str
-    portfolio: Mapping[str, Any] | str
-    performance: Mapping[str, Any] | str
-    checks: Mapping[str, Remembered]
-    jobs: Mapping[str, Stamp | str | None]
-    waiting: int
-
-
-def _command(name: str, text: str) -> click.Command:
+def _command(job: str, about: str) -> click.Command:
     def run() -> None:
         settings = config.load()
-        done = stamped(name, settings, lambda: work(name, settings, moment.now()))
+        done = stamped(job, settings, lambda: work(job, settings, moment.now()))
         if not done.ok:
-            raise OpsError(f"there is no {name} report: {done.what}")
+            raise OpsError(f"there is no {job} report: {done.what}")
         click.echo(done.what)
 
-    return click.Command(name, callback=run, help=text)
+    return click.Command(job, callback=run, help=about)
 
 
 morning = _command("morning", "Report how the night was.")
@@ -56,163 +104,106 @@ weekly = _command("weekly", "Report how the week was.")
 monthly = _command("monthly", "Report how the calendar month before was.")
 
 
-def work(name: str, settings: Settings, now: datetime) -> Done:
-    """Write a report and send it; where nobody wants reports, print it."""
+def work(job: str, settings: Settings, now: datetime) -> Done:
+    """Make a report, keep it, and send it; where nobody wants reports, print it."""
     memory = open_memory(settings)
     try:
-        where = alerts.host(settings)
-        body = compose(name, gather(name, memory, settings, now), where, now)
+        report = compose(job, memory, settings, now)
+        report, kept = _keep(report, settings)
+        found: dict[str, object] = {"verdict": report.verdict, "status": report.status, "files": kept}
         channel = open_channel(settings.apprise)
         if not channel.fault and not channel.receivers([TAG]):
-            click.echo(body)
-            return Done(True, f"the {name} report was printed, nobody is to get reports")
-        memory.post(Message(now, (TAG,), "info", f"{where}: {name} report", body))
-        sent = alerts.deliver(memory, settings, now)
+            click.echo(text(report))
+            return Done(True, f"the {job} report was printed, nobody is to get reports: {report.verdict}", found)
+        memory.post(_message(report, kept))
+        sent = alerts.deliver(memory, settings, moment.now())
     finally:
         memory.close()
-    what = f"the {name} report was sent" if not sent.waiting else f"the {name} report is kept, it is tried again"
-    return Done(True, what, {"sent": sent.sent, "waiting": sent.waiting})
+    fate = "was sent" if not sent.waiting else "is kept, it is tried again"
+    found |= {"sent": sent.sent, "waiting": sent.waiting}
+    return Done(True, f"the {job} report {fate}: {report.verdict}", found)
 
 
-def period(name: str, now: datetime) -> dict[str, str]:
-    """Return which performance a report shows: today, the last week, or the calendar month before."""
-    if name == "monthly":
-        end = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        start = (end - timedelta(days=1)).replace(day=1)
-        return {"period": "all", "from": moment.iso(start), "to": moment.iso(end)}
-    return {"period": "weekly" if name == "weekly" else "daily"}
+def compose(job: str, memory: Memory, settings: Settings, now: datetime) -> Report:
+    """Make all sections of a report, and before them what is otherwise than in the last one."""
+    sight = Sight(job, settings, memory, now, facts.span(job, now))
+    sections = tuple(_section(title, make, sight) for title, make in ROUTINES[job])
+    report = Report(job, now, alerts.host(settings), sight.span.text, sections)
+
+    def change(sight: Sight) -> Section:
+        before = facts.known(lambda: last(settings, job))
+        return report_change.section(decode(as_json(report)), before, now)
+
+    return msgspec.structs.replace(report, sections=(_section(report_change.TITLE, change, sight), *sections))
 
 
-def gather(name: str, memory: Memory, settings: Settings, now: datetime) -> Facts:
-    return Facts(
-        _answer(settings, "/health", {}),
-        _answer(settings, f"{API}/status", {}),
-        _answer(settings, f"{API}/portfolio", {}),
-        _answer(settings, f"{API}/performance", period(name, now)),
-        memory.results(),
-        {job: _stamp(settings, job) for job in ("backup", "drill")},
-        len(memory.outbox()),
-    )
-
-
-def _answer(settings: Settings, path: str, parameters: Mapping[str, str]) -> Mapping[str, Any] | str:
+def _section(title: str, make: Make, sight: Sight) -> Section:
     try:
-        answer = ask(settings.api, path, settings.ops_api_seconds, **parameters)
-    except OpsError as fault:
-        return str(fault)
-    if not isinstance(answer.body, dict):
-        return f"{path} answers {answer.code} with something else than it should"
-    if answer.code != 200 and path != "/health":
-        return f"{path} answers {answer.code}: {answer.body.get('detail') or answer.body.get('title') or 'no reason'}"
-    return answer.body
+        return make(sight)
+    except (OpsError, OSError, *UNREADABLE) as fault:  # the other sections are told all the same
+        why = words(fault) if isinstance(fault, OpsError | OSError) else f"{fault} ({type(fault).__name__})"
+        return Section(title, (unknown("this section", why),))
 
 
-def _stamp(settings: Settings, job: str) -> Stamp | str | None:
+def _keep(report: Report, settings: Settings) -> tuple[Report, str]:
+    """Keep a report in files; return it, with what hindered that in it, and its path without an ending."""
     try:
-        return stamps.read(settings, job)
-    except OpsError as fault:
-        return str(fault)
+        return report, str(put(settings, name_of(report.job, report.at), contents(report)))
+    except OSError as fault:
+        lost = Section("This report", (unknown("in the archive", f"it could not be kept: {words(fault)}"),))
+        return msgspec.structs.replace(report, sections=(*report.sections, lost)), ""
 
 
-def compose(name: str, facts: Facts, where: str, now: datetime) -> str:
-    """Write the report."""
-    parts = [
-        [f"{name.capitalize()} report of {where}, {moment.told(now)}"],
-        ["TRADING", *_part(facts.health, _health), *_part(facts.status, _trading)],
-        ["ACCOUNT", *_part(facts.portfolio, _account)],
-        [f"PERFORMANCE, {_span(name, now)}", *_part(facts.performance, _performance)],
-        ["CHECKS", *_problems(facts.checks, now), *_undelivered(facts.waiting)],
-        ["SAFETY COPIES", *(_job(job, stamp, now) for job, stamp in facts.jobs.items())],
+def contents(report: Report) -> dict[str, bytes]:
+    """Write a report in each of its forms, by the endings of their files."""
+    pictures = [one.picture.png for one in report.sections if one.picture]
+    forms = {".json": as_json(report), ".txt": f"{text(report)}\n".encode(), ".html": page(report).encode()}
+    return forms | ({".png": pictures[0]} if pictures else {})
+
+
+def as_json(report: Report) -> bytes:
+    """Write what a program wants of a report: its lines, and the facts as they were read, numbers exact."""
+    head: dict[str, Any] = {
+        **{"job": report.job, "at": moment.iso(report.at), "title": report.title, "host": report.where},
+        **{"about": report.about, "status": report.status, "verdict": report.verdict},
+    }
+    sections = [
+        {
+            **{"title": one.title, "status": one.status, "lines": one.lines},
+            **{"table": one.table, "values": one.values},
+        }
+        for one in report.sections
     ]
-    return "\n\n".join("\n".join(f"  {line}" if at else line for at, line in enumerate(part)) for part in parts)
+    return msgspec.json.Encoder(decimal_format="number").encode({**head, "sections": sections})
 
 
-def _span(name: str, now: datetime) -> str:
-    if name == "monthly":
-        return period(name, now)["from"][:7]
-    return "the last 7 days" if name == "weekly" else "today since 00:00 UTC"
+def _message(report: Report, kept: str) -> Message:
+    body = text(report)
+    title = f"{report.where}: {report.title}"
+    return Message(report.at, (TAG,), "info", title, body[:LONG], page=f"{kept}.html" if kept else "")
 
 
-def _part(answer: Mapping[str, Any] | str, lines: Callable[[Mapping[str, Any]], Iterator[str]]) -> Iterator[str]:
-    if isinstance(answer, str):
-        yield f"NO DATA: {answer}"
-    else:
-        yield from lines(answer)
+# -- reading one again --------------------------------------------------------------------------------------------
 
 
-def _health(answer: Mapping[str, Any]) -> Iterator[str]:
-    yield f"health {answer.get('status', 'not told')}"
-    yield from (f"- {reason}" for reason in answer.get("reasons") or [])
-
-
-def _trading(answer: Mapping[str, Any]) -> Iterator[str]:
-    because = f", because {answer['reason']}" if answer.get("reason") else ""
-    yield f"state {answer.get('state', 'not told')}{because}; mode {answer.get('mode') or 'none yet'}"
-    last = answer.get("last_trade") or "none yet"
-    yield f"up {answer.get('system_uptime') or 'no: the engine is down'}; last trade {last}"
-    yield (
-        f"{_figure(answer.get('strategies_running'))} strategies run, {_figure(answer.get('open_positions'))} "
-        f"positions and {_figure(answer.get('open_orders'))} orders are open"
-    )
-
-
-def _account(answer: Mapping[str, Any]) -> Iterator[str]:
-    names = {"total value": "total_value", "today": "daily_pnl", "cash": "cash", "fees so far": "fees"}
-    yield ", ".join(f"{name} {_money(answer.get(key))}" for name, key in names.items())
-    for one in answer.get("positions") or []:
-        yield (
-            f"{one.get('symbol')}: {_figure(one.get('quantity'))} at {_figure(one.get('average_price'))}, worth "
-            f"{_money(one.get('market_value'))}, {_money(one.get('unrealized_pnl'))} not realized "
-            f"({one.get('strategy')})"
-        )
-
-
-def _performance(answer: Mapping[str, Any]) -> Iterator[str]:
-    why = answer.get("undefined") or {}
-    yield f"trades {_figure(answer.get('total_trades'))}, wins {_figure(answer.get('wins'))}"
-    for key, shown in (
-        *(("total_return", _percent), ("win_rate", _percent), ("profit_factor", _figure)),
-        *(("max_drawdown", _percent), ("sharpe_ratio", _figure), ("fees", _money)),
-    ):
-        value = answer.get(key)
-        told = shown(value) if value is not None else f"undefined ({why.get(key, 'not told')})"
-        yield f"{key.replace('_', ' ')} {told}"
-
-
-def _problems(checks: Mapping[str, Remembered], now: datetime) -> Iterator[str]:
-    if not checks:
-        yield "NO DATA: no check has run yet"
+@click.command("report")
+@click.argument("name", default="")
+@click.option("--list", "listed", is_flag=True, help="List the reports that there are.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(name: str, listed: bool, as_json: bool) -> None:
+    """Print a report that was made: NAME is one of --list, or a job for its newest; without one, the newest of all."""
+    settings = config.load()
+    if listed:
+        kept = archive(settings)
+        click.echo(msgspec.json.encode(kept).decode() if as_json else _listed(kept))
         return
-    age = now - max(one.at for one in checks.values())
-    if age > STALE:
-        yield f"NO DATA: the last check ran {moment.span(age)} ago; what follows is of then"
-    bad = [one for one in checks.values() if one.result.status is not Status.OK]
-    for one in sorted(bad, key=lambda one: -one.result.status.rank):
-        yield f"{one.result.status} {one.result.name} since {moment.told(one.since)}: {one.result.summary}"
-    if not bad:
-        yield f"all {len(checks)} were OK {moment.span(age)} ago"
+    path = find(settings, name).with_suffix(".json" if as_json else ".txt")
+    try:
+        sys.stdout.write(path.read_text())
+    except OSError as fault:
+        raise OpsError(f"the report cannot be read: {words(fault)}") from fault
 
 
-def _undelivered(waiting: int) -> Iterator[str]:
-    if waiting:
-        yield f"{waiting} alerts could not be sent yet; journalctl -u trading-check says why"
-
-
-def _job(job: str, stamp: Stamp | str | None, now: datetime) -> str:
-    if stamp is None:
-        return f"{job}: NO DATA, it has never run"
-    if isinstance(stamp, str):
-        return f"{job}: NO DATA, {stamp}"
-    return f"{job}: {'ok' if stamp.ok else 'FAILED'} {moment.span(now - stamp.ended)} ago: {stamp.what}"
-
-
-def _figure(value: Any) -> str:
-    return "not told" if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
-
-
-def _money(value: Any) -> str:
-    return "not told" if value is None else f"{Decimal(value):,.2f}"
-
-
-def _percent(value: Any) -> str:
-    return f"{float(value):.2%}"
+def _listed(kept: list[Item]) -> str:
+    rows = [f"{one.files[0].rpartition('.')[0]:<20} {moment.told(one.at)}  {one.title}" for one in kept]
+    return "\n".join(rows) or "No report was made yet."

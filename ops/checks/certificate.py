@@ -1,7 +1,7 @@
-"""The certificate on the wire: is it the one on disk, how much of its lifetime is left, did its renewal go well?
+"""The certificate on the wire: is it the one on disk, is it trusted under its name, for how long, was it renewed well?
 
 Tools say "renewed" while a server goes on serving the old one, and certbot succeeds when its hook fails. So the wire is
-asked, and the hook's own verdict is read.
+asked, and the hook's own verdict is read. It is asked twice: what nobody trusts has to be looked at all the same.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from ops import moment, x509
 from ops.check import Context, Finding, Outcome, Status, Value, below
+from ops.checks import services
 from ops.config import Settings
 from ops.errors import OpsError
 from ops.x509 import Certificate
@@ -32,6 +33,11 @@ class Verdict(Struct, frozen=True):
     serial: str = ""
 
 
+def is_served(settings: Settings) -> bool:
+    """Say whether this machine serves HTTPS: with a name, or with a certificate of its own. A laptop does not."""
+    return bool(settings.ops_tls_name) or services.deployed(settings)
+
+
 def served(context: Context) -> Outcome:
     """Is the right certificate served, and for how long yet?"""
     settings = context.settings
@@ -42,6 +48,8 @@ def served(context: Context) -> Outcome:
         return Outcome([Finding("wire", Status.CRITICAL, text)], text)
     findings = judge_time(wire, context.now, settings)
     findings += [_compare(wire, Path(settings.ops_tls_file)), _renewal(wire, Path(settings.ops_tls_verdict))]
+    if not wire.self_signed and wire.opens <= context.now < wire.closes:  # else that is what nobody trusts it for
+        findings.append(judge_trust(settings))
     values: dict[str, Value] = {
         "serial": wire.serial,
         "not_after": moment.iso(wire.closes),
@@ -54,14 +62,50 @@ def served(context: Context) -> Outcome:
 
 def on_the_wire(address: str, name: str) -> Certificate:
     """Return the certificate that a server shows for a name. Raise OSError if it shows none."""
-    host, _, port = address.rpartition(":")
     plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE  # it is looked at, not trusted
+    return x509.parse_der(_shown(address, name, plain))
+
+
+def _shown(address: str, name: str, secure: ssl.SSLContext) -> bytes:
+    """Shake hands and return the certificate that is shown. Raise OSError, of which SSLCertVerificationError is one."""
+    host, _, port = address.rpartition(":")
     with (
         socket.create_connection((host.strip("[]"), int(port)), SECONDS) as channel,
-        plain.wrap_socket(channel, server_hostname=name or None) as secured,
+        secure.wrap_socket(channel, server_hostname=name or None) as secured,
     ):
-        return x509.parse_der(secured.getpeercert(binary_form=True) or b"")
+        return secured.getpeercert(binary_form=True) or b""
+
+
+def judge_trust(settings: Settings) -> Finding:
+    """Judge whether somebody from outside would trust it: its chain, and under the name that is served, if there is."""
+    address, name = settings.ops_tls_address, settings.ops_tls_name
+    try:
+        secure = _trusting(settings)
+    except OSError as fault:
+        text = f"the authorities of OPS_TLS_AUTHORITY={settings.ops_tls_authority} cannot be read: {fault}"
+        return Finding("trust", Status.UNKNOWN, f"{text}; whether the certificate is trusted is not known")
+    try:
+        _shown(address, name, secure)
+    except ssl.SSLCertVerificationError as fault:
+        under = f" as {name}" if name else ""
+        text = f"nobody from outside trusts the certificate{under}: {fault.verify_message}"
+        who = f" -servername {name}" if name else ""
+        look = f"openssl s_client -connect {address}{who} -showcerts </dev/null"
+        return Finding("trust", Status.CRITICAL, f"{text}; see what is served: {look}")
+    except OSError as fault:
+        return Finding("trust", Status.UNKNOWN, f"whether the certificate is trusted cannot be told: {fault}")
+    return Finding("trust", Status.OK, "")
+
+
+def _trusting(settings: Settings) -> ssl.SSLContext:
+    """Return what trusts the authorities that clients trust. Raise OSError if those of the setting cannot be read."""
+    secure = ssl.create_default_context()
+    secure.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the form of a house's own authority is not what is asked
+    secure.check_hostname = bool(settings.ops_tls_name)
+    if settings.ops_tls_authority:
+        secure.load_verify_locations(settings.ops_tls_authority)
+    return secure
 
 
 def judge_time(wire: Certificate, now: datetime, settings: Settings) -> list[Finding]:

@@ -1,87 +1,23 @@
-"""The machine: space, memory, swap, load, clock, and whether it wants to be started again."""
+"""The machine: memory, swap, load, pressure, and whether it wants to be started again."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 
 import psutil
 from msgspec import Struct
 
-from ops.check import Context, Finding, Outcome, Status, Value, above, below
+from ops.check import Context, Finding, Outcome, Status, Value, above, below, there
 from ops.config import Settings
-from ops.outside import program
+from ops.errors import OpsError
 
 GIB = 1024**3
 REBOOT = Path("/run/reboot-required")
 PACKAGES = Path("/run/reboot-required.pkgs")
-CONTAINER = Path("/run/systemd/container")  # systemd writes it where it runs in one
-
-
-class Space(Struct, frozen=True):
-    """A file system: what of it is free for a service, in bytes, and inodes (0 in all: it has no such limit)."""
-
-    paths: tuple[str, ...]
-    free: int
-    size: int
-    inodes_free: int
-    inodes: int
-
-
-def disk(context: Context) -> Outcome:
-    """Is there space, in bytes and in files, where the account, its copies and the system live?"""
-    settings = context.settings
-    spaces, findings = look_at(["/", str(settings.data), settings.ops_backup_dir])
-    values: dict[str, Value] = {f"free of {space.paths[0]}": round(space.free / space.size, 4) for space in spaces}
-    values |= {f"free inodes of {space.paths[0]}": _inodes(space) for space in spaces}
-    fine = ", ".join(_space_text(space) for space in spaces)
-    names = ("disk_warn", "disk_critical", "inodes_warn", "inodes_critical")
-    limits = {name: getattr(settings, f"ops_{name}") for name in names}
-    findings += [one for space in spaces for one in judge_space(space, settings)]
-    return Outcome(findings, fine, values, limits)
-
-
-def look_at(paths: Iterable[str]) -> tuple[list[Space], list[Finding]]:
-    """Look at the file systems of some directories, at each once. One that cannot be looked at is a finding."""
-    devices: dict[int, list[str]] = {}
-    findings = []
-    for path in paths:
-        try:
-            devices.setdefault(Path(path).stat().st_dev, []).append(path)
-        except OSError as fault:
-            text = f"{path} cannot be looked at: {fault.strerror}"
-            findings.append(Finding(f"space of {path}", Status.UNKNOWN, text))
-    return [_space(found) for found in devices.values()], findings
-
-
-def _space(paths: list[str]) -> Space:
-    seen = os.statvfs(paths[0])
-    size = (seen.f_blocks - seen.f_bfree + seen.f_bavail) * seen.f_frsize  # what is kept for root is not counted
-    return Space(tuple(paths), seen.f_bavail * seen.f_frsize, max(size, 1), seen.f_favail, seen.f_files)
-
-
-def judge_space(space: Space, settings: Settings) -> list[Finding]:
-    name = space.paths[0]
-    free, inodes = space.free / space.size, _inodes(space)
-    found = below(free, settings.ops_disk_warn, settings.ops_disk_critical)
-    limits = f"warned of below {settings.ops_disk_warn:.0%}, critical below {settings.ops_disk_critical:.0%}"
-    findings = [Finding(f"space of {name}", found, f"{_space_text(space)}; {limits}")]
-    if inodes is not None:
-        found = below(inodes, settings.ops_inodes_warn, settings.ops_inodes_critical)
-        limits = f"warned of below {settings.ops_inodes_warn:.0%}, critical below {settings.ops_inodes_critical:.0%}"
-        findings.append(Finding(f"inodes of {name}", found, f"{name} has {inodes:.1%} of its inodes free; {limits}"))
-    return findings
-
-
-def _inodes(space: Space) -> float | None:
-    return round(space.inodes_free / space.inodes, 4) if space.inodes else None
-
-
-def _space_text(space: Space) -> str:
-    also = f" (with {', '.join(space.paths[1:])})" if space.paths[1:] else ""
-    share = space.free / space.size
-    return f"{space.paths[0]}{also} has {share:.1%} free, {space.free / GIB:.1f} of {space.size / GIB:.1f} GiB"
+ASKING = Path("/etc/kernel/postinst.d/unattended-upgrades")  # what of Debian leaves it when a kernel is installed
+PRESSURE = Path("/proc/pressure")
 
 
 def memory(context: Context) -> Outcome:
@@ -114,49 +50,20 @@ def load(context: Context) -> Outcome:
     text = f"the load of five minutes is {five:.2f} on {cores} cores, {per_core:.2f} for each"
     found = above(per_core, settings.ops_load_warn, settings.ops_load_critical)
     limits = {"warn": settings.ops_load_warn, "critical": settings.ops_load_critical}
-    return _one(found, text, "above", {"per_core": round(per_core, 3), "cores": cores}, limits)
+    return _one(found, text, "above", {"per_core": round(per_core, 3), "cores": cores}, limits, form="g")
 
 
-def _one(found: Status, text: str, side: str, values: Mapping[str, Value], limits: Mapping[str, float]) -> Outcome:
-    """Return the outcome of a check with one value between two limits."""
-    told = f"{text}; warned of {side} {limits['warn']:g}, critical {side} {limits['critical']:g}"
+def _one(
+    found: Status, text: str, side: str, values: Mapping[str, Value], limits: Mapping[str, float], *, form: str = ".0%"
+) -> Outcome:
+    """Return the outcome of a check with one value between two limits; `form` is how the limits are written."""
+    told = f"{text}; warned of {side} {limits['warn']:{form}}, critical {side} {limits['critical']:{form}}"
     return Outcome([Finding("it", found, told)], text, values, limits)
 
 
-class Time(Struct, frozen=True):
-    """What systemd says of the clock."""
-
-    synchronized: bool
-    service: bool
-    container: bool
-
-
-def clock(context: Context) -> Outcome:
-    """Is the clock kept right by somebody?"""
-    words = ["timedatectl", "show", "--property=NTP", "--property=NTPSynchronized"]
-    lines = dict(line.split("=", 1) for line in program(words, 10).splitlines() if "=" in line)
-    if not {"NTP", "NTPSynchronized"} <= lines.keys():
-        raise ValueError(f"timedatectl show does not say NTP and NTPSynchronized, but {lines}")
-    seen = Time(lines["NTPSynchronized"] == "yes", lines["NTP"] == "yes", CONTAINER.exists())
-    since_boot = (context.now - context.booted).total_seconds()
-    finding = judge_clock(seen, since_boot, context.settings.ops_boot_grace)
-    values = {"synchronized": seen.synchronized, "time_service": seen.service, "container": seen.container}
-    return Outcome([finding], "the clock is synchronized", values)
-
-
-def judge_clock(seen: Time, since_boot: float, grace: float) -> Finding:
-    """Judge the clock; right after a start it may still be on its way."""
-    if seen.synchronized:
-        return Finding("clock", Status.OK, "the clock is synchronized")
-    if seen.container:
-        text = "nothing keeps the time in a container; look at the clock of the machine that runs it: timedatectl"
-        return Finding("clock", Status.UNKNOWN, text)
-    if not seen.service:
-        return Finding("clock", Status.CRITICAL, "no time service is on; switch it on: timedatectl set-ntp true")
-    status = Status.WARN if since_boot < grace else Status.CRITICAL
-    return Finding(
-        "clock", status, "the clock is not synchronized; see which servers answer: timedatectl timesync-status"
-    )
+def knows_reboots(settings: Settings) -> bool:
+    """Say whether somebody would leave word that a start of the machine is due; elsewhere its absence says nothing."""
+    return there(ASKING) or there(REBOOT)
 
 
 def reboot(context: Context) -> Outcome:
@@ -166,3 +73,84 @@ def reboot(context: Context) -> Outcome:
     packages = sorted(set(PACKAGES.read_text().split())) if PACKAGES.exists() else []
     text = f"a reboot is required by {', '.join(packages) or 'an update'}"
     return Outcome([Finding("reboot", Status.WARN, text)], text, {"required": True})
+
+
+# -- pressure -----------------------------------------------------------------------------------------------------
+
+
+class Wait(Struct, frozen=True):
+    """A way of waiting that the kernel counts: the file below /proc/pressure, its line, the seconds that are looked at.
+
+    `some`: at least one process waited; `full`: nothing that had work could go on. Limits are OPS_<LIMITS>_WARN and
+    _CRITICAL.
+    """
+
+    file: str
+    line: str
+    window: int
+    limits: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.file} {self.line}"
+
+
+# Memory that is waited for is short by now, and a minute of it is much. A disk is waited for by every backup, so that
+# only minutes count in which nothing else went on. Of the processor, `some` is high on any busy machine, whose work
+# goes on all the same, and `full` is always 0 there (the kernel's Documentation/accounting/psi.rst): WARN at the most.
+WAITS = (
+    Wait("memory", "some", 60, "pressure", "something waited for memory {:.1%} of the last minute"),
+    Wait("memory", "full", 60, "pressure_full", "nothing went on for want of memory {:.1%} of the last minute"),
+    Wait("io", "full", 300, "pressure_io", "nothing went on for waiting on disks {:.1%} of the last five minutes"),
+    Wait("cpu", "some", 300, "pressure_cpu", "something waited for a processor {:.1%} of the last five minutes"),
+)
+
+
+def has_pressure(settings: Settings) -> bool:
+    """Say whether the kernel counts how long something waits for memory, disks or processors."""
+    return any(there(PRESSURE / wait.file) for wait in WAITS)
+
+
+def pressure(context: Context) -> Outcome:
+    """Does what runs have to wait for memory, disks or processors? What this kernel does not count is left out."""
+    settings, findings, told = context.settings, list[Finding](), list[str]()
+    values, limits = dict[str, Value](), dict[str, Value]()
+    for wait in WAITS:
+        try:
+            share = read_pressure((PRESSURE / wait.file).read_text(), wait)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, OpsError) as fault:
+            text = f"how long {wait.file} is waited for ({wait.line}) cannot be told: {fault}"
+            findings.append(Finding(wait.name, Status.UNKNOWN, text))
+            continue
+        warn, critical = _of_wait(wait, settings)
+        values[wait.name], limits[f"{wait.name} warn"], limits[f"{wait.name} critical"] = share, warn, critical
+        told.append(wait.text.format(share))
+        findings.append(judge_pressure(wait, share, settings))
+    return Outcome(findings, ", ".join(told), values, limits)
+
+
+def judge_pressure(wait: Wait, share: float, settings: Settings) -> Finding:
+    """Judge which part of its time something waited."""
+    warn, critical = _of_wait(wait, settings)
+    text = f"{wait.text.format(share)}; warned of above {warn:.0%}"
+    text += "" if critical is None else f", critical above {critical:.0%}"
+    return Finding(wait.name, above(share, warn, inf if critical is None else critical), text)
+
+
+def _of_wait(wait: Wait, settings: Settings) -> tuple[float, float | None]:
+    """Return above what is warned, and what is critical: of a processor nothing is."""
+    return getattr(settings, f"ops_{wait.limits}_warn"), getattr(settings, f"ops_{wait.limits}_critical", None)
+
+
+def read_pressure(text: str, wait: Wait) -> float:
+    """Return the part of its window that was waited, of a file below /proc/pressure. Raise OpsError without it."""
+    window = f"avg{wait.window}"
+    for line in text.splitlines():
+        name, *pairs = line.split()
+        found = dict(pair.split("=", 1) for pair in pairs)
+        if name == wait.line and window in found:
+            return round(float(found[window]) / 100, 4)
+    raise OpsError(f"{PRESSURE / wait.file} does not tell {wait.line} {window}")

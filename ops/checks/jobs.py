@@ -15,7 +15,9 @@ WATCHED = tuple(job for job in JOBS.values() if job.every and job.name != "check
 def stamps(context: Context) -> Outcome:
     """Did each job do its work when it was due?"""
     findings, values = [], dict[str, Value]()
-    for job in WATCHED:
+    chosen = context.settings.ops_jobs.split()
+    watched = [job for job in WATCHED if job.name in chosen]
+    for job in watched:
         try:
             stamp = left_behind.read(context.settings, job.name)
         except OpsError as fault:
@@ -23,12 +25,15 @@ def stamps(context: Context) -> Outcome:
             continue
         findings.append(judge(job, stamp, context))
         values[job.name] = moment.iso(stamp.ended) if stamp else None
-    limits = {job.name: moment.span(job.late) for job in WATCHED}
-    return Outcome(findings, f"{len(WATCHED)} jobs did their work, or are not due yet", values, limits)
+    limits = {job.name: moment.span(job.late) for job in watched}
+    left_out = [job.name for job in WATCHED if job not in watched]
+    fine = f"{len(watched)} jobs did their work, or are not due yet"
+    fine += f"; left out by ops_jobs: {', '.join(left_out)}" if left_out else ""
+    return Outcome(findings, fine, values, limits)
 
 
 def judge(job: Job, stamp: Stamp | None, context: Context) -> Finding:
-    """Judge a job by its last stamp. Right after a start of the machine, what was missed may still be caught up."""
+    """Judge a job by its last stamp. What a machine that was off has missed may still be caught up after its start."""
     if stamp is None:
         return _never(job, context)
     age = context.now - stamp.ended
@@ -39,8 +44,7 @@ def judge(job: Job, stamp: Stamp | None, context: Context) -> Finding:
         return Finding(
             job.name, Status.WARN, f"{job.name} ran in the future, at {moment.told(stamp.ended)}; see the clock"
         )
-    starting = (context.now - context.booted).total_seconds() < context.settings.ops_boot_grace
-    if age <= job.late or starting:
+    if age <= job.late or context.may_catch_up("jobs", job.name):
         return Finding(job.name, Status.OK, "")
     status = Status.WARN if age <= 2 * job.late else Status.CRITICAL
     text = f"{job.name} ran last {when}, it is due {job.calendar}; start it: systemctl start trading-{job.name}"

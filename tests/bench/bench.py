@@ -24,8 +24,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 import backtests
 import feeds
 import fills
+import leaks
 import processes
 import recovery
+import watching
 import web
 from measure import SCRATCH, Row
 
@@ -40,6 +42,8 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "memory": processes.memory,
     "recovery": recovery.measure,
     "start": processes.start,
+    "ops": watching.measure,
+    "leaks": leaks.measure,
 }
 CANNOT_RUN = (TradingError, OSError, AssertionError, subprocess.SubprocessError)
 

@@ -207,6 +207,33 @@ def test_a_full_disk_gives_no_backup_keeps_the_old_ones_and_leaves_nothing_behin
     assert after == before == [name_of(NOW)]
 
 
+@AS_ROOT
+def test_for_want_of_room_old_copies_go_before_their_time_but_never_the_newest(
+    settings: Settings, account: Store
+) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", settings.ops_backup_dir], check=True)
+    try:
+        for number in range(6):
+            assert backup.work(settings, NOW + number * HOUR).ok
+        (settings.backups / "notes").write_bytes(bytes(4096))
+        space = os.statvfs(settings.backups)
+        (settings.backups / "ballast").write_bytes(bytes(space.f_bavail * space.f_frsize - 8192))
+        made = backup.work(settings, NOW + 6 * HOUR)
+        kept = [name for name in copies(settings) if name not in ("notes", "ballast")]
+        with (settings.backups / "ballast").open("ab") as file:
+            space = os.statvfs(settings.backups)
+            file.write(bytes(space.f_bavail * space.f_frsize))
+        refused = backup.work(places(settings.data.parent, ops_reserve_mb=10_000), NOW + 7 * HOUR)
+        left = [name for name in copies(settings) if name not in ("notes", "ballast")]
+    finally:
+        subprocess.run(["umount", settings.ops_backup_dir], check=True)
+    assert made.ok, made.what
+    assert "before their time, to make room" in made.what
+    assert name_of(NOW) not in kept
+    assert kept[-2:] == [name_of(NOW + 5 * HOUR), name_of(NOW + 6 * HOUR)]
+    assert (refused.ok, left) == (False, kept[-backup.LEAST :])
+
+
 def test_a_backup_leaves_the_engine_its_reserve(settings: Settings, account: Store) -> None:
     done = backup.work(places(settings.data.parent, ops_reserve_mb=10_000_000), NOW)
     assert (done.ok, "OPS_RESERVE_MB" in done.what) == (False, True)

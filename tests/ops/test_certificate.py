@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,17 @@ def read(path: Path) -> Certificate:
     return parse_pem(path.read_text())
 
 
-def look(tmp_path: Path, served: Path, disk: Path, life: float = 0.5, **verdict: Any) -> Result:
-    """Serve a certificate, at the time when so much of its lifetime is left."""
+def look(
+    tmp_path: Path,
+    served: Path,
+    disk: Path,
+    life: float = 0.5,
+    *,
+    name: str = "leaf.example",
+    trusted: str = "",
+    **verdict: Any,
+) -> Result:
+    """Serve a certificate, at the time when so much of its lifetime is left. Our authority is trusted, or another."""
     seen = read(served)
     now = seen.closes - life * (seen.closes - seen.opens)
     path = tmp_path / "verdict.json"
@@ -36,7 +47,8 @@ def look(tmp_path: Path, served: Path, disk: Path, life: float = 0.5, **verdict:
         settings = places(
             tmp_path,
             ops_tls_address=address,
-            ops_tls_name="leaf.example",
+            ops_tls_name=name,
+            ops_tls_authority=trusted or ("" if read(served).self_signed else str(tmp_path / "authority.pem")),
             ops_tls_file=str(disk),
             ops_tls_verdict=str(path),
         )
@@ -84,7 +96,7 @@ def test_a_file_without_a_certificate_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("life", "status"),
-    [(0.9, Status.OK), (0.34, Status.OK), (0.32, Status.WARN), (0.09, Status.CRITICAL), (-0.1, Status.CRITICAL)],
+    [(0.9, Status.OK), (0.26, Status.OK), (0.24, Status.WARN), (0.09, Status.CRITICAL), (-0.1, Status.CRITICAL)],
 )
 @pytest.mark.parametrize("days", [6, 90])
 def test_what_is_left_is_judged_by_the_lifetime_not_by_days(
@@ -132,8 +144,92 @@ def test_a_certificate_of_tomorrow_is_critical(tmp_path: Path) -> None:
     assert look(tmp_path, path, path, 1 + timedelta(days=1) / timedelta(days=90), ok=True).status is Status.CRITICAL
 
 
+# -- whether others trust it --------------------------------------------------------------------------------------
+
+
+def trust(result: Result) -> tuple[Status, str]:
+    """Return what is said of the trust alone; nothing else may be wrong."""
+    assert [one.about for one in result.faults] in ([], ["trust"]), result.summary
+    return result.status, result.summary
+
+
+def test_a_certificate_of_an_authority_that_is_trusted_is_fine_under_its_name_and_without_one(tmp_path: Path) -> None:
+    path = signed(tmp_path)
+    assert trust(look(tmp_path, path, path, ok=True))[0] is Status.OK
+    assert trust(look(tmp_path, path, path, name="", ok=True))[0] is Status.OK
+
+
+def test_a_certificate_of_another_name_is_critical_and_says_so(tmp_path: Path) -> None:
+    path = signed(tmp_path)
+    status, said = trust(look(tmp_path, path, path, name="other.example", ok=True))
+    assert status is Status.CRITICAL
+    assert "trusts the certificate as other.example: Hostname mismatch" in said
+    assert "openssl s_client -connect 127.0.0.1:" in said
+    assert "-servername other.example" in said
+
+
+def test_a_certificate_of_a_stranger_is_critical_and_says_so(tmp_path: Path) -> None:
+    path, other = signed(tmp_path), tmp_path / "other"
+    other.mkdir()
+    signed(other)
+    status, said = trust(look(tmp_path, path, path, trusted=str(other / "authority.pem"), ok=True))
+    assert status is Status.CRITICAL
+    assert "nobody from outside trusts the certificate as leaf.example: self-signed certificate in certificate" in said
+
+
+def test_a_chain_without_its_middle_is_critical_as_no_client_can_follow_it(tmp_path: Path) -> None:
+    root = self_signed(tmp_path, "root", 3650)
+    words = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout"]
+    openssl(*words, "authority.key", "-out", "authority.csr", "-subj", "/CN=middle", cwd=tmp_path)
+    (tmp_path / "ca").write_text("basicConstraints=critical,CA:TRUE\n")
+    words = ["x509", "-req", "-in", "authority.csr", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial"]
+    openssl(*words, "-extfile", "ca", "-days", 900, "-out", "middle.pem", cwd=tmp_path)
+    path = signed(tmp_path, authority=tmp_path / "middle.pem")
+    whole, leaf = path.read_text(), path.read_text().partition(x509.END)[0] + x509.END + "\n"
+    assert trust(look(tmp_path, path, path, trusted=str(root), ok=True))[0] is Status.OK
+    path.write_text(leaf)
+    status, said = trust(look(tmp_path, path, path, trusted=str(root), ok=True))
+    assert (status, whole.count(x509.END)) == (Status.CRITICAL, 2)
+    assert "unable to get local issuer certificate" in said
+
+
+@pytest.mark.parametrize("text", [None, "no certificate"])
+def test_authorities_that_cannot_be_read_make_the_trust_unknown_and_nothing_else(
+    tmp_path: Path, text: str | None
+) -> None:
+    path, house = signed(tmp_path), tmp_path / "house.pem"
+    if text:
+        house.write_text(text)
+    status, said = trust(look(tmp_path, path, path, trusted=str(house), ok=True))
+    assert status is Status.UNKNOWN
+    assert f"OPS_TLS_AUTHORITY={house} cannot be read" in said
+
+
+def test_a_server_that_hangs_up_when_it_is_asked_again_makes_the_trust_unknown(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: [server.accept()[0].close()], daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        found = certificate.judge_trust(places(tmp_path, ops_tls_address=address, ops_tls_name="leaf.example"))
+    assert (found.about, found.status) == ("trust", Status.UNKNOWN)
+    assert "cannot be told" in found.text
+
+
+@pytest.mark.parametrize("life", [-0.1, 1.1])
+def test_what_has_ended_or_not_begun_is_not_told_again_as_a_lack_of_trust(tmp_path: Path, life: float) -> None:
+    path = signed(tmp_path)
+    result = look(tmp_path, path, path, life, name="other.example", ok=True)
+    assert {one.about for one in result.faults} <= {"lifetime", "begin"}
+    assert result.status is Status.CRITICAL
+
+
+def test_what_signs_itself_is_told_by_that_alone(tmp_path: Path) -> None:
+    path = self_signed(tmp_path)
+    result = look(tmp_path, path, path, name="other.example")
+    assert [(one.about, one.status) for one in result.faults] == [("signer", Status.WARN)]
+
+
 def test_nobody_at_the_port_is_critical(tmp_path: Path) -> None:
     check = next(one for one in CHECKS if one.name == "certificate")
-    (result,) = run_all([check], context(places(tmp_path)))
+    (result,) = run_all([check], context(places(tmp_path, ops_tls_name="here.example")))
     assert result.status is Status.CRITICAL
     assert "no certificate is served" in result.summary

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.watched import context, places
 
-from ops.check import Check, Context, Finding, Outcome, Status, above, below, run_all, summarise, worst
+from ops.check import Check, Context, Finding, Outcome, Result, Status, above, below, run_all, summarise, worst
 from ops.errors import Damaged, OpsError, TimedOut
 from ops.outside import outcome, program, within
 
@@ -33,6 +33,18 @@ def test_a_check_that_raises_is_unknown_with_what_it_raised(tmp_path: Path) -> N
     assert "nothing to divide by (ZeroDivisionError)" in result.summary
 
 
+def test_what_a_check_counts_outlives_a_look_at_which_it_could_not_look(tmp_path: Path) -> None:
+    seen = context(places(tmp_path), previous={"sick": Result("sick", Status.OK, "well", {"total": 7})})
+    (result,) = run_all([Check("sick", "Sick", raises)], seen)
+    assert result.values == {"total": 7}
+    assert not result.looked
+
+
+def test_a_summary_cannot_play_with_the_terminal(tmp_path: Path) -> None:
+    told = summarise("it", Outcome([Finding("a", Status.WARN, "bad\x1b[2J\u202egood")], "fine")).summary
+    assert told == "bad?[2J?good"
+
+
 def test_a_check_that_hangs_is_unknown_after_its_time_and_the_others_are_told(tmp_path: Path) -> None:
     began = time.monotonic()
     checks = [*(Check(f"hangs {number}", "", hangs, 0.3) for number in range(5)), Check("well", "", fine)]
@@ -40,6 +52,15 @@ def test_a_check_that_hangs_is_unknown_after_its_time_and_the_others_are_told(tm
     assert time.monotonic() - began < 1.2
     assert [one.status for one in results] == [Status.UNKNOWN] * 5 + [Status.OK]
     assert "did not answer within 0.3 s" in results[0].summary
+
+
+@pytest.mark.parametrize(
+    ("first", "laptop"),
+    [("systemctl status x", "tradectl doctor"), ("df -h", "df -h"), ("tradectl status", "tradectl status")],
+)
+def test_a_laptop_is_told_no_command_of_an_appliance(first: str, laptop: str) -> None:
+    check = Check("it", "It", fine, first=first)
+    assert (check.to_type(deployed=True), check.to_type(deployed=False)) == (first, laptop)
 
 
 def test_what_is_known_to_be_critical_is_worse_than_what_is_not_known() -> None:
@@ -60,6 +81,11 @@ def test_a_summary_has_what_is_wrong_the_worst_first() -> None:
     result = summarise("it", Outcome(findings, "fine"))
     assert (result.status, result.summary) == (Status.CRITICAL, "much; a bit")
     assert [one.about for one in result.faults] == ["c", "a"]
+
+
+def test_what_has_happened_and_may_be_over_soon_stays_marked_as_such() -> None:
+    result = summarise("it", Outcome([Finding("a", Status.WARN, "it died", event=True)], "fine"))
+    assert [one.event for one in result.faults] == [True]
 
 
 @pytest.mark.parametrize(("value", "status"), [(0.15, Status.OK), (0.14, Status.WARN), (0.049, Status.CRITICAL)])

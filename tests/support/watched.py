@@ -12,8 +12,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from support.house import House, Puppet
@@ -27,6 +29,7 @@ from ops.config import Settings
 NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 NOWHERE = "127.0.0.1:1"  # nobody listens there
+LINKS = TemporaryDirectory(prefix="programs-")  # removed at the end
 
 
 def places(directory: Path, **others: Any) -> Settings:
@@ -52,9 +55,13 @@ def context(settings: Settings, now: datetime = NOW, **others: Any) -> Context:
 
 
 def ops(*words: object, settings: Settings, **environment: str) -> Said:
-    """Run a job as systemd does: a process, its settings in the environment."""
+    """Run a job as systemd does: a process, its settings in the environment; on a machine without apt.
+
+    Asking apt takes seconds of a first check. Whoever tests what it says gives a PATH.
+    """
+    environment = {"PATH": without_apt(os.environ["PATH"]), **environment}
     given = {name.upper(): f"{getattr(settings, name)}" for name in settings.__struct_fields__}
-    plain = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    plain = {key: os.environ[key] for key in ("HOME",) if key in os.environ}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "ops", *map(str, words)],
         env={**plain, "PYTHONPATH": str(ROOT), **given, **environment},
@@ -78,13 +85,30 @@ def by_name(results: Sequence[Result]) -> dict[str, Result]:
 
 
 def programs(directory: Path, **scripts: str) -> str:
-    """Write small shell programs and return a PATH that has them first."""
+    """Write small shell programs and return a PATH that has them first, and no other apt."""
     directory.mkdir(exist_ok=True)
     for name, text in scripts.items():
         path = directory / name
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
-    return f"{directory}:{os.environ['PATH']}"
+    return f"{directory}:{without_apt(os.environ['PATH'])}"
+
+
+@cache
+def without_apt(path: str) -> str:
+    """Return a PATH to the programs of another one but for apt-get, as on a machine that has no apt."""
+    folders = []
+    for folder in path.split(":"):
+        if (Path(folder) / "apt-get").exists():
+            links = Path(LINKS.name) / folder.strip("/").replace("/", "-")
+            links.mkdir(exist_ok=True)
+            for program in Path(folder).iterdir():
+                if program.name != "apt-get" and not (links / program.name).is_symlink():
+                    (links / program.name).symlink_to(program)
+            folders.append(f"{links}")
+        else:
+            folders.append(folder)
+    return ":".join(folders)
 
 
 def open_account(directory: Path, trades: int = 3) -> Store:
@@ -110,6 +134,7 @@ class Listener:
         self.answers: dict[str, tuple[int, Any]] = {}
         self.messages: list[dict[str, Any]] = []
         self.asked: list[str] = []
+        self.signed: list[str | None] = []
         listener = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -123,6 +148,7 @@ class Listener:
 
             def do_GET(self) -> None:
                 listener.asked.append(self.path)
+                listener.signed.append(self.headers["Authorization"])
                 code, body = listener.answers.get(self.path.partition("?")[0], (404, {}))
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(code)
@@ -140,6 +166,12 @@ class Listener:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def secure(self, certificate: Path) -> None:
+        """Speak TLS from now on; the key is beside the certificate."""
+        secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        secure.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        self._server.socket = secure.wrap_socket(self._server.socket, server_side=True)
 
     def titles(self) -> list[str]:
         return [message["title"] for message in self.messages]
@@ -180,13 +212,14 @@ def self_signed(directory: Path, name: str = "own", days: int = 90, key: str = "
     return directory / f"{name}.pem"
 
 
-def signed(directory: Path, name: str = "leaf", days: int = 90) -> Path:
-    """Make a certificate that an authority of ours signs; the file has the whole chain."""
-    authority = self_signed(directory, "authority", 3650)
+def signed(directory: Path, name: str = "leaf", days: int = 90, authority: Path | None = None) -> Path:
+    """Make a certificate of NAME.example that an authority of ours signs; the file has the whole chain."""
+    authority = authority or self_signed(directory, "authority", 3650)
     words = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     openssl(*words, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}.example", cwd=directory)
-    words = ["x509", "-req", "-in", f"{name}.csr", "-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial"]
-    openssl(*words, "-days", days, "-out", f"{name}.pem", cwd=directory)
+    words = ["x509", "-req", "-in", f"{name}.csr", "-CA", authority, "-CAkey", "authority.key", "-CAcreateserial"]
+    (directory / f"{name}.names").write_text(f"subjectAltName=DNS:{name}.example\n")
+    openssl(*words, "-days", days, "-extfile", f"{name}.names", "-out", f"{name}.pem", cwd=directory)
     path = directory / f"{name}.pem"
     path.write_text(path.read_text() + authority.read_text())
     return path
