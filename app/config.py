@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 from msgspec import Struct
 
 from app.errors import ConfigurationError, InputError
@@ -27,6 +27,7 @@ from app.model import Symbol, parse_symbol
 from app.secret import Secret
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd: one file per secret
+ENV_FILE = "ENV_FILE"  # names the file to read in place of .env; on the appliance none counts, wherever one types
 ADDRESSES = {  # of providers, and the scheme of each; the plain one is for a stand-in on this machine
     "finnhub_url": "https",
     "finnhub_ws_url": "wss",
@@ -78,6 +79,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     feed_tape_mb: int = 500  # the most that the tape may take, in MiB; the oldest of it goes first
 
     data_dir: str = "data"
+    ops_data_dir: str = ""  # what the watcher leaves for readers; empty: DATA_DIR/ops
     ledger_expected: bool = False  # true: never begin a new account, a missing ledger is an error
     redis_url: str = ""  # empty: the supervisor starts one of its own
     redis_password: Secret = Secret("")  # of the user in REDIS_URL (unix://user@/path), or of Redis' default user
@@ -87,6 +89,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     allowed_hosts: str = ""  # host names, besides the loopback ones, under which the API may be called
     api_tokens: Secret = Secret("")  # name:scope+scope:sha256hex,… of callers from outside; see `tradectl token`
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    memory_minutes: float = 10.0  # how often kept memory is given back and what is held is logged; 0: never
 
     bar_seconds: int = 0  # length of a bar; 0: 15 on the simulated market, else 60
     warmup_bars: int = 240
@@ -120,6 +123,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def directory(self) -> Path:
         return Path(self.data_dir).expanduser()
+
+    @property
+    def watched(self) -> Path:
+        """Where the watcher keeps what it knows."""
+        return Path(self.ops_data_dir).expanduser() if self.ops_data_dir else self.directory / "ops"
 
     @property
     def symbols(self) -> list[Symbol]:
@@ -173,6 +181,15 @@ def public_settings(settings: Settings) -> dict[str, str]:
     return {key: "" if value is None else f"{value}" for key, value in shown.items()}
 
 
+def place_of(address: str) -> str:
+    """Return an address without user, password, path and query, which may hold secrets."""
+    parts = urlsplit(address)
+    if parts.scheme == "unix":
+        return f"unix://{parts.path}"
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else ""
+
+
 def secrets_of(settings: Settings) -> list[Secret]:
     """Return every secret, set or not, for the log to star out."""
     return [getattr(settings, FIELDS[name]) for name in SECRETS]
@@ -195,6 +212,7 @@ RANGES: dict[str, tuple[float | Decimal, float | Decimal]] = {
     "httpx_pool_maxsize": (1, 10_000),
     "api_port": (1, 65_535),
     "api_workers": (1, 64),
+    "memory_minutes": (0, 1440),
     "bar_seconds": (0, 86_400),
     "finnhub_stream_symbols": (0, 100_000),
     "twelvedata_stream_symbols": (0, 100_000),
@@ -235,15 +253,29 @@ FIELDS = {field.upper(): field for field in Settings.__struct_fields__}
 SECRETS = ("FINNHUB_API_KEY", "TWELVEDATA_API_KEY", "API_TOKENS", "REDIS_PASSWORD")
 
 
-def load(environment: Mapping[str, str] = os.environ, env_file: Path = Path(".env")) -> Settings:
+def load(environment: Mapping[str, str] = os.environ, env_file: Path | None = None) -> Settings:
     """Read the settings. Raise ConfigurationError naming the key, its value and what it should be."""
-    merged = _from_file(env_file) | _from_environment(environment) | _from_credentials(environment)
+    merged = (
+        _from_file(env_file or _env_file(environment)) | _from_environment(environment) | _from_credentials(environment)
+    )
     values: dict[str, Any] = {}
     for key, text in merged.items():
         values[FIELDS[key]] = Secret(text.strip()) if key in SECRETS else _value(key, text)
     settings = Settings(**values)
     _check(settings)
     return settings
+
+
+def _env_file(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get(ENV_FILE) or ".env")
+
+
+def of_others(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the settings of a `.env` that belong to other parts of the appliance, for whoever starts them here."""
+    path = _env_file(environment)
+    if not path.exists():
+        return {}
+    return {line.key: line.value or "" for line in _lines(path) if line.key and line.key.startswith(OTHERS)}
 
 
 def strategy_plans(text: str) -> list[StrategyPlan]:
@@ -263,22 +295,25 @@ def _from_file(path: Path) -> dict[str, str]:
     """Read `KEY=value` lines. Raise ConfigurationError for a line or a key that is not one of ours."""
     if not path.exists():
         return {}
-    try:
-        with path.open(encoding="utf-8-sig") as stream:
-            lines = list(parse_stream(stream))
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConfigurationError(
-            f"{path} cannot be read ({fault}); make it a text file that this user may read"
-        ) from fault
     found: dict[str, str] = {}
-    for line in lines:
+    for line in _lines(path):
         if line.error or (line.key and line.value is None):
             raise ConfigurationError(
                 f"{path}, line {line.original.line}: does not read as KEY=value; mend or delete it"
             )
-        if line.key and not line.key.startswith(OTHERS):
+        if line.key and (line.key in FIELDS or not line.key.startswith(OTHERS)):
             found[_known(line.key, f"{path}, line {line.original.line}")] = line.value or ""
     return found
+
+
+def _lines(path: Path) -> list[Binding]:
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            return list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigurationError(
+            f"{path} cannot be read ({fault}); make it a text file that this user may read"
+        ) from fault
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

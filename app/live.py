@@ -35,6 +35,7 @@ from app.ledger import Entry
 from app.log import get_logger
 from app.loop import Loop
 from app.market import market_of
+from app.memory import keep_house
 from app.model import Bar, Command, MarketEvent, Mode, Quote, Signal, Symbol
 from app.narrate import narrate
 from app.notify import Notifier
@@ -283,7 +284,8 @@ async def run(session: Session, told: asyncio.Event, held: lease.Lease, notifier
     try:
         async with asyncio.TaskGroup() as tasks:
             carriers = (_pump(session, stream), _listen(session, stream), _pass_time(session, stream))
-            running = [tasks.create_task(one) for one in (*carriers, _close_when(told, stream), publisher.run())]
+            beside = (_close_when(told, stream), publisher.run(), keep_house(session.settings.memory_minutes))
+            running = [tasks.create_task(one) for one in (*carriers, *beside)]
             await _decide(session, stream, publisher, Heart(held, notifier))
             notifier.stopping("the books are closed")
             for task in running:

@@ -6,6 +6,8 @@ be printed (`Secret`), and the text of any secret handed to `configure` is starr
 
 from __future__ import annotations
 
+import fcntl
+import json
 import logging
 import os
 import socket
@@ -21,6 +23,9 @@ import structlog
 from app.secret import Secret
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
+LOG_FOLDER = "TRADING_LOG_FOLDER"  # in the environment of a process: where it keeps what it logs besides
+FOLDER = "log"  # below the account, where no journal keeps what is logged
+MOST = 5 << 20  # bytes of a kept log; it and the one before it are kept for each service
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 Fields = MutableMapping[str, Any]
 
@@ -30,11 +35,15 @@ def get_logger() -> structlog.typing.FilteringBoundLogger:
     return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger())
 
 
-def configure(service: str, level: str = "info", secrets: Iterable[Secret] = ()) -> None:
-    """Send the lines of this process to the journal if systemd started it, else to standard error."""
+def configure(service: str, level: str = "info", secrets: Iterable[Secret] = (), folder: Path | None = None) -> None:
+    """Send the lines of this process to the journal if systemd started it, else to standard error.
+
+    With a folder they are kept there besides, a JSON object each, in a file that does not grow without end.
+    """
     journal = os.environ.get("JOURNAL_SOCKET", JOURNAL_SOCKET)
     hidden = [secret.reveal() for secret in secrets if secret]
     output = Journal(journal, service) if _under_systemd() and Path(journal).exists() else Terminal(service)
+    kept = [Kept(folder, service).send] if folder else []
 
     def redact(_: Any, __: str, fields: Fields) -> Fields:
         return {key: value if key == "level" else starred(value, hidden) for key, value in fields.items()}
@@ -45,12 +54,19 @@ def configure(service: str, level: str = "info", secrets: Iterable[Secret] = ())
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             redact,
+            *kept,
             output.send,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def kept_in() -> Path | None:
+    """Return where whoever started this process wants its log kept besides, None for nowhere."""
+    told = os.environ.get(LOG_FOLDER)
+    return Path(told) if told else None
 
 
 def _under_systemd() -> bool:
@@ -115,6 +131,43 @@ class Journal:
         except OSError as fault:  # a journal that is restarting must not stop trading
             _print(f"{record['MESSAGE']} (journal: {fault})")
         return str(record["MESSAGE"])
+
+
+class Kept:
+    """Lines in a file, JSON each, that several processes may append to; a full one becomes the one before it."""
+
+    def __init__(self, folder: Path, service: str, most: int = MOST) -> None:
+        self._path, self._service, self._most = folder / f"{service}.jsonl", service, most
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def send(self, _: Any, __: str, fields: Fields) -> Fields:
+        """Keep a line and hand it on; what cannot be kept is on standard error all the same."""
+        rest = " ".join(f"{key}={_plain(value)}" for key, value in fields.items() if key not in _APART)
+        line = {
+            **{key: value if isinstance(value, int | float) else str(value) for key, value in fields.items()},
+            "at": datetime.now(UTC).isoformat(),
+            "unit": f"trading-{self._service}",
+            "message": f"{fields['event']} {rest}".strip(),
+        }
+        with suppress(OSError):
+            self._append(json.dumps(line, ensure_ascii=False).encode(errors="replace") + b"\n")
+        return fields
+
+    def _append(self, data: bytes) -> None:
+        """Write a line whole. Whoever finds the file full puts it aside, if nobody else has meanwhile."""
+        with self._path.open("ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            ours = os.fstat(file.fileno())
+            if ours.st_size + len(data) > self._most and ours.st_ino == self._path.stat().st_ino:
+                self._path.replace(self._path.with_suffix(".before.jsonl"))
+                with self._path.open("ab", buffering=0) as anew:
+                    anew.write(data)
+                return
+            file.write(data)
+
+
+_APART = ("level", "event", "exception")
 
 
 def _print(line: str) -> None:

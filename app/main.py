@@ -23,17 +23,19 @@ from app.api.events import EVENTS, News
 from app.api.health import HEALTH
 from app.api.market import MARKET
 from app.api.metrics import Figures, metrics
+from app.api.ops import OPS
 from app.api.problems import HANDLERS
 from app.api.questions import refuse_misspelt
 from app.api.trading import TRADING
 from app.cache import Cache
 from app.config import Settings, load, secrets_of
-from app.log import configure, get_logger
+from app.log import configure, get_logger, kept_in
+from app.memory import keep_house
 from app.tokens import read_tokens
 from app.view import View
 
 LARGEST_BODY = 64 * 1024
-ROUTES: list[HTTPRouteHandler | Router] = [*HEALTH, metrics, TRADING, COMMANDS, EVENTS, MARKET]
+ROUTES: list[HTTPRouteHandler | Router] = [*HEALTH, metrics, TRADING, COMMANDS, EVENTS, MARKET, OPS]
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -66,16 +68,18 @@ def create_app(settings: Settings | None = None) -> Litestar:
 async def watching(app: Litestar) -> AsyncIterator[None]:
     """Follow the ledger and the engine for as long as the application runs."""
     view, settings = app.state.shared.view, app.state.shared.settings
-    configure("api", settings.log_level, secrets_of(settings))
+    configure("api", settings.log_level, secrets_of(settings), kept_in())
     view.look()
     await view.glance()
     following = app.state.following = asyncio.create_task(view.run())
     following.add_done_callback(lambda task: notice_end(view, task))
+    beside = asyncio.create_task(keep_house(settings.memory_minutes))
     try:
         yield
     finally:
         following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        beside.cancel()
+        await asyncio.gather(following, beside, return_exceptions=True)
         view.close()
         await view.cache.close()
 

@@ -158,6 +158,7 @@ def status(view: View, settings: Settings) -> schemas.StatusAnswer:
         system_uptime=uptime(view.wall() - began) if running and began else None,
         state=book.state if running else "down",
         reason=said(book.why) if book.why else None,
+        rule=book.why.rule if book.why else None,
         mode=book.mode if book.seq else None,
         account=book.account or None,
         since=book.why.since if book.why else None,

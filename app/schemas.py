@@ -66,6 +66,7 @@ class StatusAnswer(Struct, frozen=True):
     system_uptime: str | None
     state: TradingState | Literal["down"]
     reason: str | None
+    rule: str | None
     mode: Mode | None
     account: str | None
     since: datetime | None

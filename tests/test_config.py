@@ -19,6 +19,8 @@ from app.config import (
     Settings,
     StrategyPlan,
     load,
+    of_others,
+    place_of,
     public_settings,
     secrets_of,
     strategy_plans,
@@ -369,3 +371,16 @@ def test_a_faulty_line_does_not_repeat_the_secret_in_it(env_file: Path) -> None:
 def test_what_is_public_reads_back_to_the_same_settings() -> None:
     settings = loaded({"RISK_STOP_LOSS": "", "API_PORT": "81", "PAPER_FEE": "0.001", "LEDGER_EXPECTED": "true"})
     assert loaded(public_settings(settings)) == settings
+
+
+def test_another_file_or_none_takes_the_place_of_the_one_in_this_directory(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("API_PORT=8123\nOPS_DISK_WARN=0.2\n")
+    named = {"ENV_FILE": str(tmp_path / "other")}
+    assert load(named).api_port == 8123
+    assert of_others(named) == {"OPS_DISK_WARN": "0.2"}
+    assert load({"ENV_FILE": "/dev/null"}).api_port == 8000
+
+
+def test_an_address_is_shown_without_what_may_be_a_secret_in_it() -> None:
+    assert place_of("redis://user:hush@10.0.0.1:6379/0?password=hush") == "redis://10.0.0.1:6379"
+    assert place_of("unix://user:hush@/run/redis.sock?password=hush") == "unix:///run/redis.sock"

@@ -4,13 +4,15 @@ import json
 import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
-from app.log import Journal, configure, get_logger, starred
+from app.log import Journal, Kept, configure, get_logger, starred
 from app.secret import Secret
 
 PLANTED = "planted-secret-4711"
@@ -257,3 +259,48 @@ def test_the_journal_does_not_hand_its_socket_to_child_processes(tmp_path: Path)
     channel = Journal(str(tmp_path / "socket"), "engine")._channel
     assert not os.get_inheritable(channel.fileno())
     channel.close()
+
+
+def kept(folder: Path, service: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / f"{service}.jsonl").read_text().splitlines()]
+
+
+def test_where_no_journal_is_lines_can_be_kept_with_their_fields_and_without_secrets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("engine", "info", [Secret("hush-hush")], tmp_path / "log")
+    get_logger().warning("order filled", symbol="AAPL", price=1.5, note="hush-hush")
+    (line,) = kept(tmp_path / "log", "engine")
+    assert (line["event"], line["symbol"], line["price"], line["level"]) == ("order filled", "AAPL", 1.5, "warning")
+    assert (line["unit"], line["message"]) == ("trading-engine", "order filled symbol=AAPL price=1.5 note=***")
+    assert "order filled" in capsys.readouterr().err
+
+
+def test_a_kept_log_is_bounded_and_the_newest_lines_are_there(tmp_path: Path) -> None:
+    log = Kept(tmp_path, "engine", most=2000)
+    for number in range(200):
+        log.send(None, "", {"level": "info", "event": f"line {number}"})
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["engine.before.jsonl", "engine.jsonl"]
+    assert all(file.stat().st_size <= 2000 for file in files)
+    assert kept(tmp_path, "engine")[-1]["event"] == "line 199"
+
+
+def test_several_processes_that_fill_one_log_lose_and_tear_no_line(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from app.log import Kept; log = Kept(Path(sys.argv[1]), 'api', 60_000)\n"
+        "for number in range(150): log.send(None, '', {'level': 'info', 'event': f'{sys.argv[2]} {number}'})"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), name]) for name in "abc"]
+    assert [one.wait(60) for one in running] == [0, 0, 0]
+    lines = [json.loads(line) for file in tmp_path.iterdir() for line in file.read_text().splitlines()]
+    assert sorted(line["event"] for line in lines) == sorted(
+        f"{name} {number}" for name in "abc" for number in range(150)
+    )
+
+
+def test_a_log_that_cannot_be_kept_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log").write_text("a file in the way")
+    configure("engine", folder=tmp_path / "log")
+    get_logger().info("goes on")
+    assert "goes on" in capsys.readouterr().err

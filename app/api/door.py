@@ -127,9 +127,16 @@ def name_of(host: bytes) -> str:
 def refuse_other_sites(headers: Mapping[bytes, bytes], host: bytes) -> None:
     """Raise ForeignOrigin for a change that a browser sends for a page which is not ours."""
     origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site", b"")
-    if site not in OWN_SITE or (origin is not None and origin.partition(b"://")[2].lower() != host.lower()):
+    if site not in OWN_SITE or (origin is not None and origin.lower() not in own_origins(headers, host)):
         whose = origin.decode("latin-1") if origin else site.decode("latin-1")
         raise ForeignOrigin(f"a page of another site ({whose}) may not change anything here; use this appliance's own")
+
+
+def own_origins(headers: Mapping[bytes, bytes], host: bytes) -> set[bytes]:
+    """Return what a browser that shows our page calls its origin: a proxy says by which scheme it was asked."""
+    told = headers.get(b"x-forwarded-proto", b"").strip().lower()
+    schemes = {told} if told else {b"http", b"https"} if b"x-forwarded-for" in headers else {b"http"}
+    return {scheme + b"://" + host.lower() for scheme in schemes}
 
 
 async def protect(message: Message, _: Scope) -> None:

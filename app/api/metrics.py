@@ -14,11 +14,13 @@ from app.api.call import Call
 from app.api.door import BEGAN
 from app.api.events import News
 from app.api.problems import documented
+from app.log import get_logger
 from app.queries import is_running
 from app.snapshot import Snapshot
 from app.view import View
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+SLOW = 1.0  # seconds from which on an answer is worth a line of the log
 FED = ("live", "closed")
 NOWHERE = "none"  # the route of a request that no handler took
 
@@ -59,7 +61,10 @@ class Figures:
         if message["type"] == "http.response.start" and scope["type"] == ScopeType.HTTP:
             self._counter(scope.get("path_template") or NOWHERE, scope["method"], message["status"]).inc()
             if BEGAN in scope["state"]:
-                self._seconds.observe(perf_counter() - scope["state"][BEGAN])
+                seconds = perf_counter() - scope["state"][BEGAN]
+                self._seconds.observe(seconds)
+                if seconds > SLOW:
+                    get_logger().warning("slow answer", path=scope["path"], seconds=round(seconds, 3))
 
     def _counter(self, *labels: Any) -> Counter:
         found = self._counters.get(labels)

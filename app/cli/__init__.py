@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shlex
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -16,6 +19,7 @@ from click.shell_completion import CompletionItem
 
 from app.errors import TradingError
 
+APPLIANCE = Path("/etc/trading")
 Table = Mapping[str, tuple[str, str]]
 
 SECTIONS: dict[str, Table] = {
@@ -54,8 +58,21 @@ SECTIONS: dict[str, Table] = {
         "ledger": ("app.cli.ledger:ledger", "Verify or read the ledger file."),
     },
     "Mend": {
-        "doctor": ("app.cli.doctor:doctor", "Try things out, and say what is wrong with them."),
+        "doctor": ("app.cli.doctor:doctor", "What is wrong now, and how to mend it."),
+        "logs": ("app.cli.logs:logs", "What was logged: errors, trades, what was slow."),
+        "profile": ("app.cli.profile:profile", "Where a running process spends its time, what it holds."),
         "token": ("app.cli.token:token", "Make a token for a caller from outside."),
+    },
+    "Watch": {
+        "check": ("app.cli.watching:check", "Look at everything now, and tell what changed."),
+        "alerts": ("app.cli.watching:alerts", "What is alerted, since when, and who was told."),
+        "ack": ("app.cli.watching:ack", "Take an alert on: no more reminders."),
+        "silence": ("app.cli.watching:silence", "Keep an alert quiet for some time."),
+        "unsilence": ("app.cli.watching:unsilence", "End a silence before its time."),
+        "selftest": ("app.cli.watching:selftest", "Send a test message through every channel."),
+        "report": ("app.cli.watching:report", "Print a report that was made, or make one now."),
+        "backup": ("app.cli.watching:backup", "Make a verified copy of the account."),
+        "drill": ("app.cli.watching:drill", "Restore the newest copy on trial, and compare."),
     },
     "Shell": {
         "completion": ("app.cli.shell:completion", "Print the shell's completion script."),
@@ -122,9 +139,16 @@ def main() -> NoReturn:
         _leave("left without doing anything", 1)
     except TradingError as fault:
         _leave(str(fault), fault.exit_code)
+    except PermissionError as fault:
+        advice = f"; type it with sudo: {_with_sudo()}" if APPLIANCE.exists() and os.geteuid() else ""
+        _leave(f"{fault.filename or fault}: {fault.strerror}{advice}", 1)
     except OSError as fault:
         _leave(f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault), 1)
     sys.exit(0)
+
+
+def _with_sudo() -> str:
+    return shlex.join(["sudo", "tradectl", *sys.argv[1:]])
 
 
 def _sentence(text: str) -> str:

@@ -47,21 +47,28 @@ class Client:
         given = {name: value for name, value in body.items() if value is not None}
         return self._request("POST", path, json=given, headers={"Idempotency-Key": uuid4().hex})
 
+    def look(self, path: str) -> tuple[int, bytes]:
+        """Return the HTTP code and the content of whatever is answered. Raise NotRunning, TimedOut or InputError."""
+        answer = self._sent("GET", path)
+        return answer.status_code, answer.content
+
     def _request(self, method: str, path: str, **content: Any) -> bytes:
+        return _content(self._sent(method, path, **content), self.url)
+
+    def _sent(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
             with httpx.Client(base_url=self.url, timeout=self._seconds, trust_env=False, headers=_identity()) as line:
-                answer = line.request(method, path, **content)
+                return line.request(method, path, **content)
         except httpx.TimeoutException:
-            raise TimedOut(
-                f"{self.url} did not answer within {self._seconds:g} s; see tradectl status before you ask again"
-            ) from None
+            then = "what hangs: sudo tradectl doctor" if method == "GET" else "see tradectl status before you ask again"
+            raise TimedOut(f"{self.url} did not answer within {self._seconds:g} s; {then}") from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise InputError(f"{self.url!r} is not an address; write it like http://127.0.0.1:8000") from None
         except httpx.HTTPError as fault:
             raise NotRunning(
-                f"nothing answers at {self.url} ({fault}); start it: tradectl run, or systemctl start trading.target"
+                f"nothing answers at {self.url} ({fault}); start it: tradectl run, or on the appliance sudo systemctl "
+                "start trading.target; what is wrong: tradectl doctor"
             ) from None
-        return _content(answer, self.url)
 
 
 def remote(function: Callable[..., None]) -> Callable[..., None]:

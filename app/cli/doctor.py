@@ -1,27 +1,28 @@
-"""tradectl doctor: tries things out and says what is wrong with them, before they matter."""
+"""tradectl doctor: what is wrong now and how to mend it; its subcommands try single things before they matter."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 import msgspec
 
-from app import __version__, config, lease, live
-from app.cli import tables
+from app import __version__, config, lease
+from app.cli import page, tables
+from app.cli.diagnosis import diagnose
+from app.cli.patient import Patient
 from app.cli.process import keep_from_others
+from app.cli.settling import read_settings, refuse_unusable, shown_settings
 from app.cli.tables import Column, text
+from app.cli.trees import TREES
 from app.clock import LiveClock
-from app.config import CREDENTIALS, FIELDS, SECRETS, Settings, public_settings
+from app.config import Settings
 from app.errors import ConfigurationError
 from app.feed.line import client
 from app.feed.providers import PROVIDERS, fitting_setup, plan_of, source_of
 from app.feed.trial import Finding, Trial
-from app.tokens import Token, read_tokens
 
 FINDING = (
     Column("provider", "provider", text),
@@ -31,9 +32,22 @@ FINDING = (
 )
 
 
-@click.group()
-def doctor() -> None:
-    """Try things out, and say what is wrong with them."""
+@click.group(invoke_without_command=True)
+@click.option("--all", "every", is_flag=True, help="Show each step of each tree, also where nothing is wrong.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def doctor(context: click.Context, every: bool, as_json: bool) -> None:
+    """Say what is wrong now and how to mend it, the worst first.
+
+    It goes through the troubleshooting trees of docs/operations.md, asks API, engine, Redis and this machine for itself
+    as far as they answer, and reads what the watcher found. Exit code 0: nothing is CRITICAL or UNKNOWN, 1: something
+    is. Its subcommands try single things.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    found = diagnose(TREES, Patient(config.load(), LiveClock().now()))
+    tables.emit(msgspec.json.encode(found)) if as_json else page.show(found, every)
+    sys.exit(found.status in page.ALARMING)
 
 
 @doctor.command()
@@ -64,7 +78,7 @@ def settings(file: Path | None, as_json: bool) -> None:
     FILE has KEY=value lines like .env, and alone counts then, with the credentials; else environment and .env do.
     Nothing is changed or asked of anyone. Exit code 0 says that a start would take them, 4 that it would not, and why.
     """
-    chosen = _read_settings(file)
+    chosen = read_settings(file)
     refuse_unusable(chosen)
     answer = msgspec.json.encode(shown_settings(chosen))
     if as_json:
@@ -72,47 +86,6 @@ def settings(file: Path | None, as_json: bool) -> None:
         return
     record = tables.decode(answer)
     tables.facts(record, [Column(key, key, text) for key in record])
-
-
-def refuse_unusable(chosen: Settings) -> None:
-    """Raise ConfigurationError for what reads well, but no engine or API would start with."""
-    live.refuse_real_money(chosen)
-    live.desks(chosen, chosen.symbols)
-    if not chosen.simulated:
-        fitting_setup(chosen, chosen.symbols, LiveClock())
-    read_tokens(chosen.api_tokens)
-
-
-def shown_settings(chosen: Settings) -> dict[str, str]:
-    """Return all settings as text: of a secret only whether it is set, of an address only where it leads."""
-    public = public_settings(chosen)
-    secrets = {name: "set" if getattr(chosen, FIELDS[name]) else "not set" for name in SECRETS}
-    tokens = ", ".join(_described(token) for token in read_tokens(chosen.api_tokens))
-    known = {**public, **secrets, "MARKET_DATA": "simulated" if chosen.simulated else "live"}
-    if tokens:
-        known["API_TOKENS"] = tokens
-    return {key: known[key] if key in known else _place(getattr(chosen, field)) for key, field in FIELDS.items()}
-
-
-def _read_settings(file: Path | None) -> Settings:
-    if file is None:
-        return config.load()
-    if not file.exists():
-        raise ConfigurationError(f"{file} does not exist; name a file of KEY=value lines")
-    return config.load({name: value for name, value in os.environ.items() if name == CREDENTIALS}, file)
-
-
-def _described(token: Token) -> str:
-    return f"{token.name} ({'+'.join(sorted(token.scopes))})"
-
-
-def _place(address: str) -> str:
-    """Return an address without user, password, path and query, which may hold secrets."""
-    parts = urlsplit(address)
-    if parts.scheme == "unix":
-        return f"unix://{parts.path}"
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname}{port}" if parts.hostname else ""
 
 
 def _try_settings(settings: Settings) -> list[Finding]:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from app import log
 from app.config import Settings, secrets_of
 
+BOOTED, DEPLOYED = Path("/run/systemd/system"), Path("/etc/trading")
 NOT_FOR_OTHERS = 0o027  # taken from the permissions of what is made: an account is no business of other users
 
 
-def begin(service: str, settings: Settings) -> None:
-    """Take up a service: permissions and log."""
+def on_appliance() -> bool:
+    """Say whether this machine is an appliance, with units, a journal and a watcher of its own."""
+    return BOOTED.exists() and DEPLOYED.exists()
+
+
+def begin(service: str, settings: Settings, kept: Path | None = None) -> None:
+    """Take up a service: permissions and log, which is kept below `kept`, or where who started this process says."""
     keep_from_others()
-    log.configure(service, settings.log_level, secrets_of(settings))
+    folder = kept / log.FOLDER if kept else log.kept_in()
+    log.configure(service, settings.log_level, secrets_of(settings), folder)
 
 
 def keep_from_others() -> None:

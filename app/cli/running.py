@@ -17,7 +17,7 @@ from app import config, live, log, queries, schemas, supervisor
 from app.cache import Cache
 from app.cli import tables
 from app.cli.looking import PERFORMANCE
-from app.cli.process import begin
+from app.cli.process import begin, keep_from_others
 from app.cli.words import speed
 from app.errors import TradingError
 from app.feed.replay import Replay
@@ -54,13 +54,14 @@ def run(replay: Replay | None, port: int | None, exit_at_end: bool, as_json: boo
     With --replay FILE… recorded bars take the market's place, on an account of their own. Ctrl-C stops everything.
     """
     settings = config.load({**os.environ, "API_PORT": str(port)} if port else os.environ)
-    begin("run", settings)
 
     def show_result() -> None:
         answer = _result(supervisor.data_directory(plan))
         tables.emit(answer) if as_json else tables.facts(tables.decode(answer), PERFORMANCE)
 
     plan = supervisor.Plan(settings, replay, leave_at_end=exit_at_end, at_end=show_result)
+    keep_from_others()  # this may be the first to make DATA_DIR
+    begin("run", settings, supervisor.data_directory(plan))
     sys.exit(supervisor.run(plan))
 
 

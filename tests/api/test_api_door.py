@@ -10,7 +10,8 @@ import pytest
 from litestar.routes import HTTPRoute
 from support.running import Appliance, appliance
 
-from app.api.door import Door, is_local, name_of
+from app.api.door import Door, is_local, name_of, refuse_other_sites
+from app.api.problems import ForeignOrigin
 from app.config import Settings
 from app.main import create_app
 from app.store import FILE_NAME
@@ -121,6 +122,26 @@ def test_our_own_page_may_change_things(running: Appliance) -> None:
     own = {"Origin": running.url, "Sec-Fetch-Site": "same-origin"}
     assert running.post(STOP, **own).status_code == 200
     assert running.post(f"{TRADING}/start", **own).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "own"),
+    [
+        ({}, {"http"}),
+        ({"x-forwarded-for": "192.0.2.7", "x-forwarded-proto": "https"}, {"https"}),
+        ({"x-forwarded-for": "192.0.2.7", "x-forwarded-proto": "http"}, {"http"}),
+        ({"x-forwarded-for": "192.0.2.7"}, {"http", "https"}),
+    ],
+)
+def test_a_page_is_ours_by_its_scheme_as_well(headers: dict[str, str], own: set[str]) -> None:
+    given = {name.encode(): value.encode() for name, value in headers.items()}
+    for scheme in ("http", "https"):
+        asked = {**given, b"origin": f"{scheme}://Trade.example:8443".encode()}
+        if scheme in own:
+            refuse_other_sites(asked, b"trade.example:8443")
+        else:
+            with pytest.raises(ForeignOrigin):
+                refuse_other_sites(asked, b"trade.example:8443")
 
 
 def test_every_answer_forbids_what_a_browser_might_do_with_it(running: Appliance) -> None:

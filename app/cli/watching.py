@@ -1,0 +1,104 @@
+"""The watcher's jobs as commands of tradectl: each becomes `python -m ops JOB`, with its exit codes and its output."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+
+from app import config, rounds
+from app.cli import tables
+from app.cli.client import login_name
+
+REPORTS = ("morning", "evening", "weekly", "monthly")
+# What is typed behind a command is the job's, and so is its help.
+PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def job(name: str, text: str, signed: bool = False, own_json: bool = False) -> Callable[..., None]:
+    """Return the command of a job; what is typed behind it is the job's.
+
+    `signed`: it wants to know by whom. `own_json`: it can answer in JSON itself.
+    """
+
+    @click.command(name, help=text, context_settings=PASSED_ON)
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @click.argument("words", nargs=-1, type=click.UNPROCESSED)
+    def command(words: tuple[str, ...], as_json: bool) -> None:
+        said = [*words, *(_signature(words) if signed else [])]
+        if as_json and not own_json:
+            tell(name, said)
+        become(name, [*said, *(["--json"] if as_json else [])])
+
+    return command
+
+
+def become(name: str, words: list[str]) -> NoReturn:
+    """Go on as the watcher's program: nothing of tradectl is left, and nothing comes between it and who asked."""
+    os.execve(sys.executable, _command(name, words), _environment(config.load(), os.environ))  # noqa: S606
+
+
+def tell(name: str, words: list[str]) -> NoReturn:
+    """Run a job that answers in words, and print what came of it as JSON; what went wrong is on standard error."""
+    done = subprocess.run(  # noqa: S603 - our own program, no shell
+        _command(name, words),
+        env=_environment(config.load(), os.environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    text = done.stdout.decode(errors="replace").strip()
+    tables.emit(
+        msgspec.json.encode({"job": name, "ok": not done.returncode, "exit_code": done.returncode, "text": text})
+    )
+    sys.exit(done.returncode)
+
+
+def _command(name: str, words: list[str]) -> list[str]:
+    return [sys.executable, "-P", "-m", "ops", name, *words]
+
+
+def _environment(settings: config.Settings, given: Mapping[str, str]) -> dict[str, str]:
+    """Return what the watcher is told: on the appliance its own settings, on a laptop what its rounds were told."""
+    given = {**given, "CALLED_AS": "tradectl"}
+    if given.get("OPS_DATA_DIR"):
+        return given
+    directory = settings.directory.resolve()
+    usual = rounds.environment(settings, directory, settings.redis_url)
+    last = rounds.handed_over(Path(usual["OPS_DATA_DIR"]))
+    return {**given, **usual, **({"OPS_REDIS_URL": last["OPS_REDIS_URL"]} if "OPS_REDIS_URL" in last else {})}
+
+
+def _signature(words: tuple[str, ...]) -> list[str]:
+    """Say who typed it, unless that is said."""
+    said = any(word == "--by" or word.startswith("--by=") for word in words)
+    return [] if said or {"-h", "--help"} & set(words) else ["--by", login_name()]
+
+
+check = job("check", "Look at everything now, and tell what changed.", own_json=True)
+alerts = job("alerts", "Show what is alerted, since when, and who was told.", own_json=True)
+ack = job("ack", "Take the alert NAME on, saying why: no more reminders until it ends or gets worse.", signed=True)
+silence = job("silence", "Keep NAME quiet --for 2h, saying why; it is told at the end if it still holds.", signed=True)
+unsilence = job("unsilence", "End the silence of NAME before its time.")
+selftest = job("selftest", "Send a test message through every channel, and show each answer.")
+backup = job("backup", "Make a verified copy of the account.")
+drill = job("drill", "Restore the newest copy on trial, and compare it with the account.")
+
+
+@click.command(context_settings=PASSED_ON)
+@click.option("--new", type=click.Choice(REPORTS), help="Make and send this one now, as its timer does.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def report(words: tuple[str, ...], new: str | None, as_json: bool) -> None:
+    """Print a report that was made (its NAME, or a job for its newest; --list names them), or make one now."""
+    if new and as_json:
+        tell(new, list(words))
+    if new:
+        become(new, list(words))
+    become("report", [*words, *(["--json"] if as_json else [])])
