@@ -7,7 +7,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -18,6 +18,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds before a dead child is started
 SETTLED = 60.0  # seconds of life after which the next pause is the first one again
 STOP_SECONDS = 15.0  # what a child gets to stop by itself
 PR_SET_PDEATHSIG = 1  # prctl(2)
+Died = Callable[[str, int, bool], None]  # the name, the exit code, and whether it is started again
 
 _libc = ctypes.CDLL(None)
 
@@ -32,8 +33,11 @@ class Child:
         environment: Mapping[str, str],
         final: frozenset[int] = frozenset(),
         patience: float = STOP_SECONDS,
+        *,
+        died: Died = lambda name, code, again: None,
     ) -> None:
         self.name = name
+        self._died = died
         self._command, self._environment, self._final, self._patience = command, environment, final, patience
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -44,7 +48,10 @@ class Child:
         while True:
             begun = monotonic()
             code = await self._live()
-            if code in self._final or self._stopping.is_set():
+            if self._stopping.is_set():
+                return code
+            self._died(self.name, code, code not in self._final)
+            if code in self._final:
                 return code
             pause = FIRST_PAUSE if monotonic() - begun > SETTLED else pause
             get_logger().warning(f"the {self.name} died and is started again", exit_code=code, after_seconds=pause)

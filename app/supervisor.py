@@ -1,7 +1,7 @@
 """Everything on one machine with one command: what systemd does on the appliance, for a laptop.
 
 Redis, the engine and the API run as child processes; whichever dies is started again. They are stopped in the order
-engine, API, Redis, and none of them outlives this process, however it ends.
+engine, API, Redis, and none of them outlives this process, however it ends. The watcher makes its rounds beside them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from typing import TextIO
 import httpx
 from msgspec import Struct
 
-from app import __version__, lease
+from app import __version__, lease, rounds
 from app.address import api_address, refuse_busy_port
 from app.cache import Cache
-from app.child import Child
-from app.config import Settings
+from app.child import Child, Died
+from app.config import Settings, place_of
 from app.errors import ConfigurationError, InputError, LeaseHeld
 from app.feed.replay import Replay
-from app.log import get_logger
+from app.log import FOLDER, LOG_FOLDER, get_logger
+from app.rounds import Deaths, Rounds
 from app.store import has_ledger
 
 LOCK_FILE = "run.lock"
@@ -51,15 +52,23 @@ class Plan(Struct, frozen=True):
 
 
 class Family(Struct, frozen=True):
-    """The child processes. Redis is none of ours where REDIS_URL names one, or where there is no program for it."""
+    """The child processes. Redis is none of ours where REDIS_URL names one, or where there is no program for it.
+
+    A replay is not watched.
+    """
 
     engine: Child
     api: Child
     redis: Child | None
+    watcher: Rounds | None
 
-    def members(self) -> list[Child]:
-        """Return them in the order in which they are stopped."""
-        return [self.engine, self.api, *([self.redis] if self.redis else [])]
+    def helpers(self) -> list[Child | Rounds]:
+        """Return those without which trading goes on."""
+        return [one for one in (self.watcher, self.redis) if one]
+
+    def members(self) -> list[Child | Rounds]:
+        """Return all in the order in which they are stopped."""
+        return [self.engine, self.api, *self.helpers()]
 
 
 def run(plan: Plan) -> int:
@@ -155,14 +164,17 @@ async def _supervise(plan: Plan, directory: Path, place: Path) -> int:
     told = asyncio.Event()
     _heed_signals(told, family)
     _introduce(plan, directory)
-    helper = asyncio.create_task(family.redis.keep()) if family.redis else None
+    helpers = [asyncio.create_task(one.keep()) for one in family.helpers()]
     trading, serving = asyncio.create_task(family.engine.keep()), asyncio.create_task(family.api.keep())
     try:
-        return await _until_over(plan, told, trading, serving)
+        code = await _until_over(plan, told, trading, serving)
+        if code and family.watcher:
+            await family.watcher.last()
+        return code
     finally:
         for child in family.members():
             await child.stop()
-        await asyncio.gather(trading, serving, *([helper] if helper else []))
+        await asyncio.gather(trading, serving, *helpers)
 
 
 async def _until_over(plan: Plan, told: asyncio.Event, trading: asyncio.Task[int], serving: asyncio.Task[int]) -> int:
@@ -192,10 +204,12 @@ def _hopeless(trading: asyncio.Task[int], serving: asyncio.Task[int]) -> int:
 
 async def _family(plan: Plan, directory: Path, place: Path) -> Family:
     settings = plan.settings
-    url, redis = await _redis(settings, place)
+    died = _unheard if plan.replay else Deaths(settings, directory).note
+    url, redis = await _redis(settings, place, died)
     environment = {
         **os.environ,
         "DATA_DIR": str(directory),
+        LOG_FOLDER: str(directory / FOLDER),
         "REDIS_URL": url,
         **({} if settings.redis_url else {"REDIS_PASSWORD": ""}),  # one of our own has none
         "API_HOST": settings.api_host,
@@ -204,17 +218,29 @@ async def _family(plan: Plan, directory: Path, place: Path) -> Family:
     us = (sys.executable, "-P", "-m", "app.cli")
     trading = (*us, "engine", *_replay_options(plan.replay))
     ends = HOPELESS | {0} if plan.replay else HOPELESS
-    return Family(Child("engine", trading, environment, ends), Child("API", (*us, "api"), environment, HOPELESS), redis)
+    watcher = None if plan.replay else rounds.begin(settings, directory, url)
+    return Family(
+        Child("engine", trading, environment, ends, died=died),
+        Child("API", (*us, "api"), environment, HOPELESS, died=died),
+        redis,
+        watcher,
+    )
 
 
-async def _redis(settings: Settings, place: Path) -> tuple[str, Child | None]:
+def _unheard(name: str, code: int, again: bool) -> None:
+    """Tell nobody: a replay is not watched."""
+
+
+async def _redis(settings: Settings, place: Path, died: Died) -> tuple[str, Child | None]:
     """Return the address of a Redis and, if it is one of ours, its process; trading goes on without any."""
     url = settings.redis_url
     if url:
         cache = Cache(url, settings.redis_password)
         await cache.get("")
         if not cache.connected:
-            get_logger().warning("Redis does not answer; trading needs none, but prices are not shown", url=url)
+            get_logger().warning(
+                "Redis does not answer; trading needs none, but prices are not shown", url=place_of(url)
+            )
         await cache.close()
         return url, None
     program, path = redis_program(), place / "redis.sock"
@@ -224,7 +250,7 @@ async def _redis(settings: Settings, place: Path) -> tuple[str, Child | None]:
     options = f"--port 0 --unixsocketperm 700 --appendonly no --maxmemory {REDIS_MEMORY} --maxmemory-policy allkeys-lru"
     logging = ("--loglevel", "warning", "--logfile", str(place / "redis.log"))
     command = (program, *options.split(), "--save", "", "--unixsocket", str(path), "--dir", str(place), *logging)
-    return f"unix://{path}", Child("Redis", command, os.environ)
+    return f"unix://{path}", Child("Redis", command, os.environ, died=died)
 
 
 def _replay_options(replay: Replay | None) -> list[str]:
