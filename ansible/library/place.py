@@ -63,6 +63,7 @@ changed_files: {description: Paths that were changed., type: list, returned: alw
 drift: {description: Paths that had been edited by hand., type: list, returned: always}
 """
 
+PRIVATE = 0o600
 USUAL_MODE = {"file": 0o644, "directory": 0o755}
 HIDDEN = "(secret, not shown)\n"
 LONGEST_DRIFT = 40  # lines of a difference in a warning
@@ -204,13 +205,15 @@ class Memory:
         known = {str(w.path): [digest(w.content)] for w in all_wanted if w.state == "file"}
         gone = {str(w.path) for w in all_wanted if w.state == "absent"}
         settled = {path: hashes for path, hashes in {**self.hashes, **known}.items() if path not in gone}
-        if settled != self.hashes or not self.file.exists():
+        if settled != self.hashes or not self.file.exists() or stat.S_IMODE(self.file.stat().st_mode) != PRIVATE:
             self.hashes = settled
             self._save()
 
     def _save(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         fresh = self.file.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        fresh.touch(mode=PRIVATE, exist_ok=False)  # some of the hashes are those of secrets
         fresh.write_text(json.dumps(self.hashes, indent=1, sort_keys=True))
         fresh.replace(self.file)
 

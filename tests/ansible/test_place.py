@@ -138,6 +138,15 @@ def test_a_secret_is_shown_nowhere_even_when_it_drifts(place: Place, tmp_path: P
     assert again["drift"] == [str(tmp_path / "host/key")]
     for result in (told, again):
         assert "hunter2" not in json.dumps(result) and "stolen4" not in json.dumps(result)
+    # Nobody else shall try passwords against the hashes of secrets.
+    assert (tmp_path / "memory/placed.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_memory_that_others_could_read_is_closed(place: Place, tmp_path: Path) -> None:
+    place({"dest": "a", "content": "one\n"})
+    (tmp_path / "memory/placed.json").chmod(0o644)
+    assert not place({"dest": "a", "content": "one\n"})["changed"]
+    assert (tmp_path / "memory/placed.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_links_directories_and_absences_come_about_and_stay(place: Place, tmp_path: Path) -> None:

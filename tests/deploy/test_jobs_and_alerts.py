@@ -7,6 +7,7 @@ was never run, a unit died for good. What happens and what is told of it has to 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,11 +18,13 @@ from deploy.box import Box
 from deploy.deployed import DOMAIN
 from deploy.lab import Lab
 from deploy.watching import (
+    BUSY,
     JOBS,
     Ear,
     alerts_begun,
     by_hand,
     change,
+    deaf,
     listening,
     pid,
     stamp,
@@ -67,7 +70,7 @@ def prepare(box: Box, ear: Ear) -> None:
     """Let a machine tell what we do to it and nothing else; its program that hangs lies ready."""
     by_hand(wait_until_up(box))
     box.put(HANG, "#!/bin/sh\nexec sleep 600\n", mode="0755")
-    change(box, "trading-check.service", Service=["Environment=OPS_BOOT_GRACE=0"])
+    change(box, "trading-check.service", Service=["Environment=OPS_BOOT_GRACE=0", BUSY])
     ear.belongs_to(box)
 
 
@@ -257,6 +260,24 @@ def test_a_check_that_found_something_has_not_failed_but_one_that_could_not_look
     assert box.show(check, "Result", "ExecMainStatus") == {"Result": "exit-code", "ExecMainStatus": "70"}
     assert "no such table: checks" in told["message"]
     box.run(f"rm {memory}; systemctl start {check}")
+
+
+def test_an_alert_that_a_deaf_service_does_not_take_ends_by_itself_and_is_kept(lab: Lab, box: Box, ear: Ear) -> None:
+    """The service takes the call and one byte after another, for ever, so that none of Apprise's own limits ends it."""
+    with deaf(lab.gateway) as address:
+        box.put("/etc/trading/apprise.yml", f'urls:\n  - "json://{address}/"\n', mode="0600")
+        alert = "trading-alert@stranger.service.service"
+        began = time.monotonic()
+        box.run(f"systemctl start {alert}", seconds=240)
+        took = time.monotonic() - began
+    assert box.show(alert, "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
+    kept = box.run("sqlite3 -readonly /var/lib/trading-ops/ops.sqlite3 'SELECT title, fault FROM outbox'")
+    print(f"{took:.0f} s: {kept}")
+    assert "stranger.service failed" in kept
+    ear.belongs_to(box)
+    box.ssh("systemctl start trading-check")
+    assert ear.about("stranger.service failed")
+    ear.messages.clear()
 
 
 # -- dead for good ----------------------------------------------------------------------------------------------------

@@ -37,6 +37,22 @@ rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo 'deb [trusted=yes] file:/srv/repository ./' > /etc/apt/sources.list
 """
 
+# A further version whose installation does not end.
+ENDLESS = r"""
+set -eu
+cd /srv/repository
+sed -i 's/^Version: .*/Version: 3.0/' made/DEBIAN/control
+printf '#!/bin/sh\n# endless-upgrade\nexec -a endless-upgrade sleep 600\n' > made/DEBIAN/postinst
+sed -i 's,^#!/bin/sh,#!/bin/bash,' made/DEBIAN/postinst
+dpkg-deb --build made nothing-much_3.0.deb >/dev/null
+{
+    cat made/DEBIAN/control
+    echo "Filename: ./nothing-much_3.0.deb"
+    echo "Size: $(stat -c %s nothing-much_3.0.deb)"
+    echo "SHA256: $(sha256sum nothing-much_3.0.deb | cut -d' ' -f1)"
+} > Packages
+"""
+
 
 @pytest.fixture(scope="module", name="site")
 def deployed_site(lab: Lab, deployed_layer: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -121,3 +137,27 @@ def test_maintenance_without_a_reboot_restarts_what_waited_for_it(site: Site) ->
     assert pids(site.box, "nginx") != running
     assert not site.box.exists("/run/trading-restart-pending/nginx.service")
     must_trade(site.box, current(site.box))
+
+
+def test_a_controller_that_dies_in_a_maintenance_leaves_nothing_stopped_and_nobody_is_told(site: Site) -> None:
+    box = site.box
+    box.run(ENDLESS)
+    play = site.controller.start("maintenance.yml", maintenance_reboot="never", maintenance_minutes=1)
+    play.wait_for_task("Upgrade what is installed")
+    box.wait_for("pgrep --full endless[-]upgrade", 60)
+    play.kill()
+    stopped = box.status("trading.target", "trading-engine.service", "trading-check.timer", "trading-return.timer")
+    box.run("systemctl start trading-check", seconds=120)
+    silenced = box.run("tradectl alerts")
+    looked = box.journal("trading-check.service")
+
+    assert stopped == {
+        **{"trading.target": "inactive", "trading-engine.service": "inactive"},
+        **{"trading-check.timer": "active", "trading-return.timer": "active"},
+    }
+    assert "by maintenance.yml: the operating system is upgraded" in silenced
+    assert "CRITICAL services     everything was stopped by hand" in looked
+    box.wait_for("systemctl is-active trading.target", 90)
+    box.wait_for("curl --fail --silent http://127.0.0.1:8000/health/ready", 60)
+    must_trade(box, current(box))
+    print(silenced)

@@ -48,8 +48,8 @@ NEEDED = {
 KEYS = {
     ENGINE: ["FINNHUB_API_KEY", "REDIS_PASSWORD", "TWELVEDATA_API_KEY"],
     API: ["API_TOKENS", "REDIS_PASSWORD"],
-    CHECK: ["REDIS_OPS_PASSWORD", "apprise.yml"],
     **{name: ["apprise.yml"] for name in (ALERT, *REPORTS)},
+    **{name: ["REDIS_OPS_PASSWORD", "apprise.yml"] for name in (CHECK, "trading-evening")},
     **{name: [] for name in COPIES},
 }
 LOAD = 0.5  # by which the load may differ between two looks

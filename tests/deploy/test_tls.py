@@ -17,9 +17,11 @@ from deploy.deployed import DOMAIN, VARIABLES
 from deploy.lab import Lab
 from deploy.outside import client, on_the_wire, secured
 from deploy.playbook import Ansible, Play
+from deploy.watching import change
 from msgspec import Struct
 
 CHECK = "trading-check.service"
+TRUSTED = "/etc/ssl/house.pem"  # the authority's root, which only the watcher is told to trust
 NGINX = "/etc/nginx/nginx.conf"
 # As long as the authority's own certificate lasts; the machine trusts it as it would a house's own authority.
 FRONT = (
@@ -101,6 +103,14 @@ class Appliance(Struct, frozen=True):
         self.box.shift_clock("certbot.service", "")
         return self.box.show("certbot.service", "Result")["Result"]
 
+    def trial(self) -> tuple[str, str]:
+        """Have the weekly report made as its timer does; return what it says of the trial of a renewal."""
+        self.box.run("systemctl start trading-weekly", seconds=300)
+        report = json.loads(self.box.run("tradectl report weekly --json"))
+        section = next(one for one in report["sections"] if one["title"] == "Certificate")
+        line = next(one for one in section["lines"] if one["name"] == "trial")
+        return line["status"], line["text"].partition(":")[0]
+
     def watcher_says(self, clock: str = "") -> str:
         """Return what the watcher's unit writes to the journal about the certificate, at another time."""
         self.box.shift_clock(CHECK, clock)
@@ -116,6 +126,8 @@ def appliance(lab: Lab, layer: Path, authority: Authority, name: str) -> Applian
     box = lab.up(name, layer)
     box.put("/usr/local/share/ca-certificates/authority.crt", authority.front)
     box.run("update-ca-certificates")
+    box.put(TRUSTED, authority.root)
+    change(box, CHECK, Service=[f"Environment=OPS_TLS_AUTHORITY={TRUSTED}"])  # some deploy the proxy alone
     authority.finds(box.address)
     asked = {"trading_acme_email": "ops@example.test", "trading_acme_directory_url": authority.directory}
     return Appliance(box, Ansible(lab.claim.state / f"controller-{name}", box, variables=VARIABLES | asked))
@@ -242,6 +254,18 @@ def test_a_renewal_that_the_authority_refuses_fails_loudly_and_changes_nothing(
     issued.box.run("systemctl reset-failed")
 
 
+def test_the_weekly_report_tells_whether_a_renewal_would_succeed(issued: Appliance, authority: Authority) -> None:
+    before = issued.serial()
+    assert issued.trial() == ("OK", "a renewal would succeed")
+    authority.finds("127.0.0.9")
+    told = issued.trial()
+    authority.finds(issued.box.address)
+    assert told == ("CRITICAL", "it failed")
+    assert issued.serial() == before
+    issued.box.wait_for("journalctl --unit=trading-alert@certbot-trial.service.service | grep certbot-trial.service")
+    assert issued.trial()[0] == "OK"
+
+
 # -- watched ------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +299,16 @@ def test_a_certificate_on_the_disk_that_is_not_served_is_critical(issued: Applia
 
     assert said.startswith("CRITICAL")
     assert f"but {served} is served" in said
+
+
+def test_a_certificate_that_nobody_trusts_is_critical_and_says_why(issued: Appliance) -> None:
+    issued.box.run(f"mv {TRUSTED} {TRUSTED}.away; cp /usr/local/share/ca-certificates/authority.crt {TRUSTED}")
+    said = issued.watcher_says()
+    issued.box.run(f"mv {TRUSTED}.away {TRUSTED}")
+
+    assert said.startswith("CRITICAL")
+    assert f"nobody from outside trusts the certificate as {DOMAIN}: unable to get" in said
+    assert issued.watcher_says().startswith("OK")
 
 
 # -- on the wire --------------------------------------------------------------------------------------------------

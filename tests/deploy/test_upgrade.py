@@ -263,6 +263,20 @@ def test_a_rollback_goes_back_twice_and_the_third_changes_nothing(site: Site) ->
     must_trade(site.box, first)
 
 
+def test_a_rollback_that_is_not_ready_at_once_does_not_return_to_what_was_fled(site: Site) -> None:
+    slow, fled = variant(site.box, "1.3.0-0000aaaa", API_NEVER_READY), variant(site.box, "1.3.1-0000aaaa")
+    assert "failed" not in site.activate(fled)
+    site.box.put("/var/lib/trading-deploy/history.json", json.dumps([slow, fled]))
+    done = site.box.ssh("trading-release --seconds 5 rollback", seconds=120)
+    left = release_status(site.box)
+    assert "failed" not in site.activate(fled)
+
+    assert not done.ok
+    assert f"release {slow} runs, as it was wanted, but is NOT ready: " in done.stderr
+    assert (left["current"], left["healthy"]) == (slow, [slow])
+    must_trade(site.box, fled)
+
+
 def test_a_rollback_leads_to_any_installed_release_and_a_deploy_goes_on_top(site: Site) -> None:
     first, second = variant(site.box, "1.2.0-0000aaaa"), variant(site.box, "1.2.1-0000aaaa")
     for release in (first, second):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 from deploy.box import Box
@@ -23,12 +24,15 @@ class Ear:
 
     def __init__(self, address: str) -> None:
         self.messages: list[dict[str, Any]] = []
-        heard = self.messages
+        self.code = 200  # what it answers; another one takes no message
+        ear = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(200)
+                message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if ear.code < 300:
+                    ear.messages.append(message)
+                self.send_response(ear.code)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -36,12 +40,12 @@ class Ear:
                 pass
 
         self._server = ThreadingHTTPServer((address, 0), Handler)
-        self._url = f"json://{address}:{self._server.server_address[1]}/"
+        self.url = f"json://{address}:{self._server.server_address[1]}/"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def belongs_to(self, box: Box) -> None:
         """Have a machine tell its alerts here, from the next one on."""
-        box.put(APPRISE, f'urls:\n  - "{self._url}"\n', mode="0600")
+        box.put(APPRISE, f'urls:\n  - "{self.url}"\n', mode="0600")
 
     def about(self, word: str) -> list[dict[str, Any]]:
         """Return the messages whose title has a word in it."""
@@ -61,6 +65,30 @@ def listening(address: str) -> Iterator[Ear]:
         ear.close()
 
 
+@contextmanager
+def deaf(address: str) -> Iterator[str]:
+    """Serve whoever calls one byte after another and never the end of an answer; yields host and port."""
+    over = threading.Event()
+
+    class Handler(StreamRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 200 ")
+                while not over.wait(0.5):
+                    self.wfile.write(b"x")
+
+    class Server(ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server((address, 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield f"{address}:{server.server_address[1]}"
+        finally:
+            over.set()
+            server.shutdown()
+
+
 def by_hand(box: Box) -> None:
     """Let no job run by the clock from now on, so that only what a test does happens."""
     box.run("systemctl stop 'trading-*.timer'")
@@ -70,6 +98,14 @@ def by_hand(box: Box) -> None:
 def wait_until_done(box: Box, units: str) -> None:
     """Return once none of the units that a pattern matches is starting, as a job is as long as it works."""
     box.wait_for(f"test -z \"$(systemctl list-units --no-legend --state=activating '{units}')\"", seconds=60)
+
+
+# How busy this machine may be before the watcher of a box calls it a fault: boxes share it with other tests.
+BUSY = (
+    "Environment=OPS_LOAD_WARN=1000 OPS_LOAD_CRITICAL=1000 OPS_PRESSURE_IO_WARN=1 OPS_PRESSURE_IO_CRITICAL=1"
+    " OPS_PRESSURE_WARN=1 OPS_PRESSURE_CRITICAL=1 OPS_PRESSURE_FULL_WARN=1 OPS_PRESSURE_FULL_CRITICAL=1"
+    " OPS_PRESSURE_CPU_WARN=1"
+)
 
 
 def change(box: Box, unit: str, **sections: Sequence[str]) -> None:

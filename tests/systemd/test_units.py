@@ -12,13 +12,16 @@ from support.unit_files import SYSTEMD, Unit, drop_ins, own, read, seconds
 from app.config import SECRETS, Settings, strategy_plans
 from app.recovery import CRASH_LOOP, CRASH_WINDOW
 from app.supervisor import HOPELESS
+from ops import failure, heartbeat, memory, sending
+from ops.checks import CHECKS
 from ops.config import UNITS
-from ops.jobs import JOBS
+from ops.jobs import BY_THE_CLOCK, JOBS
 
 SERVICES, TIMERS, SOCKETS, SLICES = own("service"), own("timer"), own("socket"), own("slice")
 DROP_INS = drop_ins()
 ALERT, ENGINE, API = "trading-alert@.service", "trading-engine.service", "trading-api.service"
-BY_THE_CLOCK = [name for name, job in JOBS.items() if job.every]
+RESTART = "trading-restart.service"  # started by its path unit, when the check asks for it
+WATCHING = [ALERT, "trading-check.service", "trading-check.timer"]
 JOB_SERVICES = [f"trading-{name}.service" for name in BY_THE_CLOCK]
 ONESHOTS = [name for name, unit in SERVICES.items() if unit.get("Type") == "oneshot"]
 BUSY_LEDGER = 5.0  # seconds that SQLite waits for another writer (app/store.py)
@@ -39,11 +42,12 @@ CREDENTIALS = {
     ALERT: {"apprise.yml"},
     "trading-check.service": {"apprise.yml", "REDIS_OPS_PASSWORD"},
     "trading-morning.service": {"apprise.yml"},
-    "trading-evening.service": {"apprise.yml"},
+    "trading-evening.service": {"apprise.yml", "REDIS_OPS_PASSWORD"},
     "trading-weekly.service": {"apprise.yml"},
     "trading-monthly.service": {"apprise.yml"},
     "trading-backup.service": set(),
     "trading-drill.service": set(),
+    RESTART: set(),
 }
 SOURCES = re.compile(r"(\w+):/etc/trading/credentials/\1|apprise\.yml:/etc/trading/apprise\.yml")
 SETTINGS = "/etc/trading/trading.env"
@@ -51,7 +55,9 @@ SETTINGS = "/etc/trading/trading.env"
 
 def everything() -> dict[str, Unit]:
     return {
-        name: unit for kind in ("service", "timer", "socket", "target", "slice") for name, unit in own(kind).items()
+        name: unit
+        for kind in ("service", "timer", "socket", "path", "target", "slice")
+        for name, unit in own(kind).items()
     }
 
 
@@ -60,6 +66,7 @@ def everything() -> dict[str, Unit]:
 
 def test_there_is_a_service_and_a_timer_for_each_job_of_the_clock_and_nothing_else() -> None:
     expected = {"trading.target", "trading.slice", "trading-jobs.slice", "trading-api.socket", ENGINE, API, ALERT}
+    expected |= {RESTART, "trading-restart.path"}
     expected |= {f"trading-{name}.{kind}" for name in BY_THE_CLOCK for kind in ("service", "timer")}
     assert set(everything()) == expected
 
@@ -67,7 +74,12 @@ def test_there_is_a_service_and_a_timer_for_each_job_of_the_clock_and_nothing_el
 def test_every_unit_of_ours_that_the_watcher_looks_at_exists() -> None:
     watched = {name for name in UNITS.split() if name.startswith("trading")}
     assert watched <= set(everything())
-    assert set(UNITS.split()) - watched <= set(DROP_INS)
+    roles = "".join(path.read_text() for path in (SYSTEMD.parent / "ansible/roles").rglob("*.yml"))
+    others = set(UNITS.split()) - watched
+    bare = {"nftables.service", "ssh.service", "certbot.timer"}
+    assert bare <= others
+    assert [name for name in others if not re.search(rf"'?name'?: '?{re.escape(name)}", roles)] == []
+    assert [name for name in others - bare if name not in DROP_INS] == []
 
 
 @pytest.mark.parametrize("name", everything())
@@ -91,17 +103,26 @@ def test_every_service_runs_the_current_release(name: str) -> None:
 # -- starting and stopping -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in {**SERVICES, **TIMERS, **SOCKETS} if name != ALERT])
-def test_everything_but_the_alerts_stops_with_the_target_which_waits_for_it(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in {**SERVICES, **TIMERS, **SOCKETS} if name not in WATCHING])
+def test_everything_but_the_watcher_stops_with_the_target_which_waits_for_it(name: str) -> None:
     unit = everything()[name]
     assert unit.get("PartOf") == "trading.target"
     assert "trading.target" in unit.words("After")
 
 
+@pytest.mark.parametrize("name", WATCHING)
+def test_who_tells_that_trading_is_stopped_does_not_stop_with_it(name: str) -> None:
+    unit = everything()[name]
+    assert not unit.all("PartOf") and not unit.all("BindsTo") and not unit.all("Requires")
+    assert "trading.target" not in unit.words("After")
+
+
 @pytest.mark.parametrize("name", everything())
 def test_what_runs_for_ever_starts_with_the_target_and_a_job_only_by_its_timer(name: str) -> None:
-    of_jobs = name in JOB_SERVICES or name == ALERT or name.endswith(".slice")
+    of_jobs = name in JOB_SERVICES or name in (ALERT, RESTART) or name.endswith(".slice")
     wanted = "multi-user.target" if name == "trading.target" else "" if of_jobs else "trading.target"
+    if name == "trading-check.timer":  # it comes with the machine, also where somebody disabled trading
+        wanted = "timers.target trading.target"
     assert everything()[name].get("WantedBy") == wanted
 
 
@@ -193,7 +214,7 @@ def test_no_job_may_hang_for_ever(name: str) -> None:
 
 
 def test_every_job_of_the_clock_is_a_oneshot_among_the_jobs() -> None:
-    assert sorted(ONESHOTS) == sorted([*JOB_SERVICES, ALERT])
+    assert sorted(ONESHOTS) == sorted([*JOB_SERVICES, ALERT, RESTART])
     assert {SERVICES[name].get("Slice") for name in JOB_SERVICES} == {"trading-jobs.slice"}
     assert {SERVICES[name].get("Slice") for name in (ENGINE, API, ALERT)} == {"trading.slice"}
 
@@ -215,6 +236,18 @@ def test_what_runs_more_rarely_than_every_few_minutes_is_caught_up_after_a_time_
 def test_no_timer_adds_a_new_chance_at_each_start_which_could_put_a_job_off_for_ever(name: str) -> None:
     timer = TIMERS[f"trading-{name}.timer"]
     assert not timer.all("RandomizedDelaySec") or timer.get("FixedRandomDelay") == "yes"
+
+
+def test_an_alert_and_a_check_end_by_themselves_before_systemd_ends_them() -> None:
+    """What may hang in each, one after the other. The rest is for a machine that is busy, and has to start Python."""
+    remembering, telling = 3 * memory.BUSY, sending.BUDGET + sending.LONGEST
+    alert = remembering + failure.ASKING + failure.READING + telling
+    looking = max(check.seconds for check in CHECKS)
+    asking = 3 * 10  # systemd: which processes run, whether units that failed are well again, what is published
+    check = remembering + asking + looking + telling + heartbeat.SECONDS
+    rest = 20
+    assert alert + rest < seconds(SERVICES[ALERT].get("TimeoutStartSec"))
+    assert check + rest < seconds(SERVICES["trading-check.service"].get("TimeoutStartSec"))
 
 
 def test_a_check_is_over_before_the_next_one() -> None:
@@ -266,6 +299,8 @@ def test_no_secret_is_in_an_environment(unit: Unit) -> None:
 def test_every_service_reads_the_settings_and_those_of_the_ledger_that_one_is_expected(name: str) -> None:
     of_the_ledger = (ENGINE, "trading-backup.service", "trading-drill.service")
     expected = [SETTINGS, "-/var/lib/trading-deploy/ledger.env"] if name in of_the_ledger else [SETTINGS]
+    if name == "trading-check.service":
+        expected = ["-/etc/trading/ops.env", SETTINGS]  # what is expected of the machine; settings go before
     assert SERVICES[name].all("EnvironmentFile") == expected
 
 
@@ -318,3 +353,11 @@ def test_what_grows_is_killed_at_its_wall_and_nothing_is_slowed_or_swapped_befor
 def test_a_drop_in_is_read_under_the_name_of_its_unit() -> None:
     assert set(DROP_INS) == {"redis-server.service", "nginx.service", "certbot.service"}
     assert read(SYSTEMD / "nginx.service.d/trading.conf").name == "nginx.service"
+
+
+def test_the_weekly_report_has_a_copy_made_before_it_and_that_is_over_before_the_next_one() -> None:
+    weekly, backup = SERVICES["trading-weekly.service"], SERVICES["trading-backup.service"]
+    assert weekly.words("Wants") == ["trading-backup.service", "certbot-trial.service"]
+    assert set(weekly.words("Wants")) <= set(weekly.words("After"))
+    assert not weekly.all("Requires")  # a backup that fails is told, not a reason for silence
+    assert seconds(backup.get("TimeoutStartSec")) < 55 * MINUTE

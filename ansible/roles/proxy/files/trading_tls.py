@@ -3,6 +3,7 @@
 
     trading-tls self-signed [--check]   make a pair if there is none, or if the self-signed one is of no use any more
     trading-tls issue [--check]         have certbot get the wanted certificate if it is not there; at most one try
+    trading-tls trial                   have certbot ask for a renewal as in earnest, and keep nothing of the answer
     trading-tls deploy                  certbot's deploy hook: take over what it got, reload nginx, see it served
 
 Certificate and key lie in one directory for each pair, and `current` says which one counts. It is switched in one step,
@@ -69,9 +70,11 @@ def main(arguments: list[str]) -> int:
             return self_signed(read_wanted(), check=len(arguments) > 1)
         case ["issue"] | ["issue", "--check"]:
             return issue(read_wanted(), check=len(arguments) > 1)
+        case ["trial"]:
+            return trial(read_wanted())
         case ["deploy"]:
             return deploy(Path(os.environ.get("RENEWED_LINEAGE", LINEAGE)), read_wanted())
-    print("usage: trading-tls self-signed|issue [--check] | deploy", file=sys.stderr)
+    print("usage: trading-tls self-signed|issue [--check] | trial | deploy", file=sys.stderr)
     return 2
 
 
@@ -172,6 +175,24 @@ def ask(wanted: Wanted) -> None:
         run(*command, seconds=CERTBOT_SECONDS)
     except subprocess.TimeoutExpired as fault:
         raise Failed(f"certbot was not done after {CERTBOT_SECONDS} s; see /var/log/letsencrypt") from fault
+
+
+def trial(wanted: Wanted) -> int:
+    """Try a renewal. Left to itself a trial asks the testing service of Let's Encrypt, whoever the authority is."""
+    try:
+        run(
+            "certbot",
+            "renew",
+            "--dry-run",
+            "--no-random-sleep-on-renew",
+            "--server",
+            wanted.server,
+            seconds=CERTBOT_SECONDS,
+        )
+    except (Failed, subprocess.TimeoutExpired) as fault:
+        raise SystemExit(f"a renewal would not succeed: {fault}") from fault
+    report(False, "a renewal would succeed")
+    return 0
 
 
 # -- taking a certificate over ---------------------------------------------------------------------------------------
