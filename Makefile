@@ -20,9 +20,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --system-certs --universal --python-ver
 DEPLOY_PACKAGES := mmdebstrap systemd-container squashfs-tools iproute2 nftables openssh-client zstd e2fsprogs
 VM_PACKAGES := qemu-system-x86 qemu-utils vagrant vagrant-libvirt libvirt-daemon-system
 DEPLOY_TESTS := $(if $(findstring tests/deploy,$(ARGS)),,tests/deploy) $(ARGS)
+FAULT_TESTS := $(wildcard tests/deploy/test_fault*.py tests/faults/test_fault*.py) tests/deploy/test_leaks.py
 ORDINARY := $(if $(findstring tests/deploy,$(ARGS)),,yes)
 
-.PHONY: help install run deploy test test-only test-deploy test-vm lint format bench lock clean
+.PHONY: help install run deploy test test-only test-deploy test-vm matrix lint format bench lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +54,12 @@ test-deploy: $(VENV)/.installed-dev  ## boot real Debian machines and deploy to 
 test-vm: $(VENV)/.installed-dev  ## boot an emulated machine with a true kernel and deploy to it; takes root and long
 	@.ci/packages $(DEPLOY_PACKAGES) $(VM_PACKAGES)
 	$(BIN)/python -m pytest -p no:xdist --verbose tests/vm $(ARGS)
+
+matrix: $(VENV)/.installed-dev  ## bring every fault about and write docs/fault-matrix.md of what was measured; takes root
+	@.ci/packages $(DEPLOY_PACKAGES) curl jq
+	rm -rf build/fault-matrix
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(FAULT_TESTS)
+	PYTHONPATH=tests $(BIN)/python -m support.matrix
 
 lint: $(VENV)/.installed-dev  ## check style, form and types
 	$(BIN)/ruff check .
