@@ -24,6 +24,7 @@ from ops.config import Settings
 from ops.errors import OpsError
 from ops.flips import Kind, News, State
 from ops.memory import Memory, Message
+from ops.rules import HELD, SOON
 from ops.sending import Round, chosen, digest, is_urgent, kind_of
 
 LOG = logging.getLogger("ops")
@@ -73,6 +74,14 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
     "watcher": ("disk", "names"),
     "unit:*": ("disk", "oom"),
 }  # fmt: skip
+# What costs money, once it is critical: only this is behind it, and not for long.
+MONEY: Mapping[str, tuple[str, ...]] = {
+    "loss": (),
+    "orders": (),
+    "ledger": (),
+    "trading": (f"{UNIT}trading-engine.service", "services", "loop", "keeper"),
+    f"{UNIT}trading-engine.service": ("disk", "oom"),
+}
 # how news are called in a title, and what they say of the past; others have their own words
 WORDS: Mapping[Kind, str] = {
     Kind.RECOVERED: "recovered",
@@ -234,19 +243,36 @@ def root(name: str, names: Sequence[str]) -> str:
     return name
 
 
-def causes(name: str, known: Mapping[str, State]) -> tuple[tuple[Status, datetime], ...]:
-    """Return what may be behind something, at any distance, and was told: how bad it was said to be, and when."""
-    found, seen = [name], {name}
+def patience(result: Result) -> timedelta:
+    """Return for how long something is held back at most if a cause of it was told."""
+    return SOON if _costs_money(result) else HELD
+
+
+def _costs_money(result: Result) -> bool:
+    return result.name in MONEY and result.status is Status.CRITICAL
+
+
+def causes(result: Result, known: Mapping[str, State]) -> tuple[tuple[Status, datetime], ...]:
+    """Return what may be behind something and was told: how bad it was said to be, and when. At any distance, but of
+    what costs money. What somebody has in hand holds nothing back: no reminder of it would come either.
+    """
+    if _costs_money(result):
+        return _told([known[name] for name in MONEY[result.name] if name in known])
+    found, seen = [result.name], {result.name}
     for one in found:
         near = [cause for cause in known if any(fnmatchcase(cause, pattern) for pattern in _causes(one))]
         found += [cause for cause in near if cause not in seen]
         seen.update(near)
-    states = (known[one] for one in found[1:])
-    return tuple((state.said, state.fired) for state in states if state.told and state.fired is not None)
+    return _told([known[one] for one in found[1:]])
+
+
+def _told(states: Iterable[State]) -> tuple[tuple[Status, datetime], ...]:
+    heard = (state for state in states if state.told and not state.ack)
+    return tuple((state.said, state.fired) for state in heard if state.fired is not None)
 
 
 def elsewhere(result: Result, known: Mapping[str, Status], states: Mapping[str, State]) -> bool:
-    """Say whether all that is new in a result are failures of units that are alerts by themselves, told or silenced.
+    """Say whether all that is new in a result are failures of units that alerts of their own told, or hold silent.
 
     `known` are the faults that people know of already. What else is wrong with a unit that failed is news.
     """
@@ -254,7 +280,7 @@ def elsewhere(result: Result, known: Mapping[str, Status], states: Mapping[str, 
         return False
     new = [one.about for one in result.faults if one.status.rank > known.get(one.about, Status.OK).rank]
     found = [states.get(f"{UNIT}{_subject(about)}") for about in new]
-    return bool(new) and all(state is not None and state.open for state in found)
+    return bool(new) and all(state is not None and (state.told or state.hushed) for state in found)
 
 
 def _subject(name: str) -> str:

@@ -12,18 +12,16 @@ may speak tells the difference, if there still is one. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ops.check import Result, Status, worst
-from ops.rules import DAY, Rules
+from ops.rules import CRITICAL, DAY, ESCALATION, WARNING, Mute, Rules
 
-CRITICAL, WARNING, ESCALATION = "critical", "warning", "escalation"  # tags of Apprise
 PATIENCE = 3  # so often the time that it has to be calm is doubled
-SOON = timedelta(minutes=15)  # before or after its cause was told, something counts as what follows from it
 TIMES = ("since", "lasted", "opened", "flapping", "calmed", "fired", "spoke")  # of a state, beside its moves
 
 
@@ -52,28 +50,6 @@ class Kind(StrEnum):
     REMINDER = "reminder"
     ESCALATION = "escalation"
     GONE = "gone"  # nobody looks at it any more
-
-
-class Mute(Struct, frozen=True):
-    """What holds messages back at a look: a silence holds all, quiet hours what is not critical.
-
-    `causes` are what may be behind it and was told: how bad people believe it to be, and when they were told. What
-    follows from it within `SOON` is not told as long as it lasts, unless it is worse than its cause.
-    """
-
-    silenced: bool = False
-    quiet: bool = False
-    causes: tuple[tuple[Status, datetime], ...] = ()
-    elsewhere: bool = False  # all that is new in it is an alert by itself
-
-    def holds(self, tags: tuple[str, ...]) -> bool:
-        return self.silenced or (self.quiet and not {CRITICAL, ESCALATION} & set(tags))
-
-    def explains(self, state: State, kind: Kind) -> bool:
-        began = state.moves[-1] if state.moves else state.since
-        near = (said for said, at in self.causes if abs(began - at) <= SOON)
-        begins = kind in (Kind.FIRING, Kind.WORSE, Kind.FLAPPING)
-        return begins and (self.elsewhere or any(said.rank >= state.status.rank for said in near))
 
 
 class Ack(Struct, frozen=True):
@@ -293,7 +269,9 @@ def _tell(
     if kind is None:
         return state, None
     tags = _to_whom(state, kind, late=_unanswered(state, now, rules))
-    if mute.holds(tags) or mute.explains(state, kind):
+    begins = kind in (Kind.FIRING, Kind.WORSE, Kind.FLAPPING)
+    began = state.moves[-1] if state.moves else state.since
+    if mute.holds(tags) or (begins and mute.explains(state.status, began, now)):
         return state, None
     news = News(
         *(state.name, kind, now, state.status, state.since, result.summary, tags),

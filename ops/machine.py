@@ -14,11 +14,11 @@ from ops import alerts, records
 from ops.alerts import Place
 from ops.check import Check, Result, Status
 from ops.config import Settings
-from ops.flips import Mute, News, State, flip, gone, step
+from ops.flips import News, State, flip, gone, step
 from ops.meanings import meaning
 from ops.memory import Memory
 from ops.records import Silence, Source
-from ops.rules import Rules
+from ops.rules import Mute, Rules
 
 
 def rules(settings: Settings) -> Rules:
@@ -70,7 +70,7 @@ class Turn:
         silenced = records.over(result.name, self._silences) is not None
         known = self._before | (self._fresh if result.status is Status.WARN else {})
         elsewhere = alerts.elsewhere(result, state.known if state else {}, self._before)
-        mute = Mute(silenced, self._quiet, alerts.causes(result.name, known), elsewhere)
+        mute = Mute(silenced, self._quiet, alerts.causes(result, known), alerts.patience(result), elsewhere)
         state, news = step(state, result, self._now, self._rules_of(result), mute, again=again)
         number = self._track(state, result.summary, place, silenced, news)
         if number is not None:

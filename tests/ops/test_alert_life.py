@@ -25,7 +25,7 @@ from ops.check import Finding, Result, Status
 from ops.checking import look
 from ops.checks import CHECKS
 from ops.config import Settings
-from ops.flips import Ack, Phase, acknowledge
+from ops.flips import Ack, Phase, State, acknowledge
 from ops.meanings import MEANINGS, meaning
 from ops.memory import MIGRATIONS, Memory, open_memory
 from ops.records import Alert, Silence
@@ -63,6 +63,14 @@ class Watch:
         memory = open_memory(self.settings)
         try:
             return records.alerts(memory, self.at)
+        finally:
+            memory.close()
+
+    def acknowledge(self, name: str) -> None:
+        memory = open_memory(self.settings)
+        try:
+            state = acknowledge(memory.states()[name], Ack("anna", self.at, "it is in hand"))
+            memory.keep(state, memory.results()[name].result, self.at)
         finally:
             memory.close()
 
@@ -133,6 +141,54 @@ def test_what_follows_from_its_cause_soon_after_is_not_told_again(tmp_path: Path
     for _ in range(3):
         house.look(disk=OK, redis=OK, redis_saves=OK)
     assert titles(listener)[1:] == ["recovered: disk"]
+
+
+def test_a_cause_holds_back_what_follows_from_it_for_an_hour_at_most(tmp_path: Path, listener: Listener) -> None:
+    house = watch(tmp_path, listener, ops_alert_reminders="")
+    house.look(disk=CRITICAL, redis=OK)
+    for _ in range(12):
+        house.look(disk=CRITICAL, redis=CRITICAL)
+    assert titles(listener) == ["CRITICAL: disk"]
+    house.look(disk=CRITICAL, redis=CRITICAL)
+    assert titles(listener) == ["CRITICAL: disk", "CRITICAL: redis"]
+
+
+def test_a_cause_that_somebody_has_in_hand_holds_nothing_back(tmp_path: Path, listener: Listener) -> None:
+    house = watch(tmp_path, listener)
+    house.look(disk=CRITICAL, redis=OK)
+    house.acknowledge("disk")
+    house.look(disk=CRITICAL, redis=CRITICAL)
+    assert titles(listener) == ["CRITICAL: disk", "CRITICAL: redis"]
+
+
+@pytest.mark.parametrize("name", ["loss", "orders", "ledger", "trading"])
+def test_what_costs_money_is_told_at_once_whatever_else_is_wrong(tmp_path: Path, listener: Listener, name: str) -> None:
+    house = watch(tmp_path, listener)
+    others = dict.fromkeys(("disk", "names", "storage", "redis", "providers", "api"), CRITICAL)
+    house.look(**others, **{name: OK})
+    house.look(**others, **{name: CRITICAL})
+    assert titles(listener)[1:] == [f"CRITICAL: {name}"]
+
+
+def test_trading_that_stopped_with_its_engine_is_one_message(tmp_path: Path, listener: Listener) -> None:
+    house = watch(tmp_path, listener)
+    house.look(loop=CRITICAL, trading=OK)
+    house.look(loop=CRITICAL, trading=CRITICAL)
+    assert titles(listener) == ["CRITICAL: loop"]
+    for _ in range(3):
+        house.look(loop=CRITICAL, trading=CRITICAL)
+    assert titles(listener) == ["CRITICAL: loop", "CRITICAL: trading"], "it may have stopped for a reason of its own"
+
+
+def test_units_whose_own_alerts_are_not_told_are_told_by_the_check() -> None:
+    def found(*units: str) -> Result:
+        return Result("services", CRITICAL, "", faults=tuple(Finding(unit, CRITICAL, "") for unit in units))
+
+    told = State("unit:drill.service", CRITICAL, NOW, {}, told=("critical",), said=CRITICAL, fired=NOW)
+    pending = State("unit:drill.service", CRITICAL, NOW, {})
+    assert alerts.elsewhere(found("drill.service"), {}, {told.name: told})
+    assert not alerts.elsewhere(found("drill.service"), {}, {told.name: pending})
+    assert not alerts.elsewhere(found("drill.service", "other.service"), {}, {told.name: told})
 
 
 def test_what_outlasts_its_cause_is_told(tmp_path: Path, listener: Listener) -> None:
@@ -347,7 +403,7 @@ def test_a_silence_with_a_star_holds_all_that_it_names(tmp_path: Path, listener:
     house.look(every=2 * HOUR, redis=CRITICAL, redis_memory=OK, disk=OK)
     house.look(redis=CRITICAL, redis_memory=OK, disk=OK)
     house.look(redis=CRITICAL, redis_memory=OK, disk=OK)
-    assert titles(listener)[1:] == ["recovered: disk", "CRITICAL: redis"]
+    assert titles(listener)[1:] == ["CRITICAL: redis", "recovered: disk"]
 
 
 @pytest.mark.parametrize(

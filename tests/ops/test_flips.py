@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from support.watched import DAY, NOW
 
 from ops.check import Finding, Result, Status
-from ops.flips import TIMES, Ack, Kind, Mute, News, Phase, State, acknowledge, flip, gone, step
-from ops.rules import Rules
+from ops.flips import TIMES, Ack, Kind, News, Phase, State, acknowledge, flip, gone, step
+from ops.rules import Mute, Rules
 
 MINUTES = timedelta(minutes=5)
 HOUR = timedelta(hours=1)
