@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from ops import moment, records
 from ops.channel import Channel, Receiver
-from ops.flips import CRITICAL, ESCALATION
 from ops.memory import Memory, Message
 from ops.outside import Task
+from ops.rules import CRITICAL, ESCALATION
 
 LOG = logging.getLogger("ops")
 BUDGET = 50.0  # seconds after which a run begins no other message; the next run goes on
@@ -155,8 +155,6 @@ class Round:
             records.took(self._memory, part.id, one.receiver.id, everybody, one.fault)
             if one.fault:
                 self.refused.add(part.id)
-            if one.fault:
-                self.refused.add(part.id)
         if one.fault:
             text = "%s did not take %r, it is tried again by the next check: %s"
             LOG.error(text, one.receiver.name, one.post.message.title, one.fault)
@@ -165,17 +163,19 @@ class Round:
 def _posts(memory: Memory, channel: Channel, receiver: Receiver, where: str, now: datetime) -> list[_Post]:
     """Return what a service does not have yet; many that it could not be told before as one.
 
-    With what it did not take again and again all comes in one and in its order, as after an outage: an end must not
-    come before its beginning. If that is refused, it is one of them that is: the fresh ones come next, and a few alone.
+    With what it did not take again and again all comes in one, as after an outage. If that is refused, it is one of
+    them that is: a few of those come alone, then the fresh ones. No end comes before its beginning. A report, which is
+    a page of its own, comes alone.
     """
-    messages = [one for one in memory.outbox() if not one.held and receiver in chosen(memory, channel, one)]
+    waiting = [one for one in memory.outbox() if not one.held and receiver in chosen(memory, channel, one)]
+    messages = [one for one in waiting if not one.page]
     fresh = [one for one in messages if one.attempts < REFUSED]
     suspects = sorted((one for one in messages if one.attempts >= REFUSED), key=lambda one: one.attempts)
     first = [_together(messages, where, now)] if suspects and len(messages) > 1 else []
-    alone = [_Post(one, (one,)) for one in suspects[:BACKLOG]]
-    if len(fresh) > BACKLOG:
-        return [*first, _together(fresh, where, now), *alone]
-    return [*first, *(_Post(one, (one,)) for one in fresh), *alone]
+    alone = sorted(suspects[:BACKLOG], key=lambda one: one.id)
+    many = [_together(fresh, where, now)] if len(fresh) > BACKLOG else [_Post(one, (one,)) for one in fresh]
+    reports = [_Post(one, (one,)) for one in waiting if one.page]
+    return [*first, *(_Post(one, (one,)) for one in alone), *many, *reports]
 
 
 def _together(messages: Sequence[Message], where: str, now: datetime) -> _Post:

@@ -39,7 +39,7 @@ class Picky:
     def __init__(self, most: int = 10_000) -> None:
         self.titles: list[str] = []
         self.bodies: list[str] = []
-        self.asked = 0
+        self.asked, self.most = 0, most
         picky = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,7 +47,7 @@ class Picky:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 picky.asked += 1
                 found = json.loads(body)
-                taken = b"POISON" not in body and len(found["message"]) <= most
+                taken = b"POISON" not in body and len(found["message"]) <= picky.most
                 if taken:
                     picky.titles.append(found["title"])
                     picky.bodies.append(found["message"])
@@ -176,6 +176,39 @@ def test_after_an_outage_no_end_comes_before_its_beginning(tmp_path: Path, liste
     (message,) = listener.messages
     assert message["title"].endswith("2 messages in one, the last: recovered: disk")
     assert 0 < message["message"].index("CRITICAL disk: ") < message["message"].index("OK disk: ")
+
+
+def test_after_an_outage_no_end_comes_before_its_beginning_where_all_in_one_is_too_long(
+    tmp_path: Path, picky: Picky
+) -> None:
+    settings = places(tmp_path)
+    tell(settings, (f"json://127.0.0.1:{picky.port}", "critical"))
+    picky.most = 0
+    with remembering(settings) as memory:
+        for title in ("CRITICAL: disk", "CRITICAL: redis"):
+            post(memory, title)
+        for number in range(4):
+            deliver(memory, settings, NOW + number * MINUTES)
+        for title in ("recovered: disk", "recovered: redis"):
+            post(memory, title)
+        picky.most = 30
+        assert deliver(memory, settings, NOW + 5 * MINUTES).waiting == 0
+    assert picky.titles == ["CRITICAL: disk", "CRITICAL: redis", "recovered: disk", "recovered: redis"]
+
+
+def test_a_report_that_waited_comes_alone_and_whole(tmp_path: Path, listener: Listener) -> None:
+    settings = places(tmp_path)
+    tell(settings, (f"json://127.0.0.1:{listener.port}", "critical"))
+    listener.code = 503
+    with remembering(settings) as memory:
+        memory.post(Message(NOW, ("critical",), "info", "weekly report", "x" * 16_000, page="/nowhere/weekly.html"))
+        for number in range(4):
+            post(memory, f"no.{number}")
+            deliver(memory, settings, NOW + number * MINUTES)
+        listener.code = 200
+        assert deliver(memory, settings, NOW + 5 * MINUTES).waiting == 0
+    assert [one["title"].partition(": ")[2] or one["title"] for one in listener.messages][-1] == "weekly report"
+    assert listener.messages[-1]["message"] == "x" * 16_000
 
 
 LONG = "\n".join(f"line {number} of the log: {'x' * 250}" for number in range(20))
