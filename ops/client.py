@@ -17,6 +17,7 @@ from ops.errors import OpsError
 from ops.outside import within
 
 UNANSWERED: Final = (OSError, HTTPException, ValueError)  # what `get` raises; the last for an address that is none
+MOST: Final = 32 << 20  # bytes of an answer
 
 
 class Answer:
@@ -29,13 +30,21 @@ class Answer:
 
 def ask(address: str, path: str, seconds: float, **parameters: str) -> Answer:
     """Ask for a path. Raise OpsError if nobody answers, TimedOut if it takes too long, for any code but JSON."""
-    url = f"{address}{path}"
-    asked = f"{url}?{urlencode(parameters)}" if parameters else url
+    whole = f"{address}{path}"
+    asked = f"{whole}?{urlencode(parameters)}" if parameters else whole
+    url = shown(whole)
     code, body = within(seconds, url, lambda: _get(asked, seconds, url))
     try:
         return Answer(code, json.loads(body, parse_float=Decimal))
     except ValueError as fault:
         raise OpsError(f"{url} answers {code} with something that is no JSON") from fault
+
+
+def shown(url: str) -> str:
+    """Return an address without name and password."""
+    scheme, mark, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{place.rpartition('@')[2]}{slash}{path}"
 
 
 def _get(asked: str, seconds: float, url: str) -> tuple[int, bytes]:
@@ -59,4 +68,7 @@ def get(address: str, seconds: float) -> tuple[int, bytes]:
     with closing(kind(parts.hostname or "", parts.port, timeout=seconds)) as connection:
         connection.request("GET", urlunsplit(("", "", parts.path or "/", parts.query, "")), headers=headers)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        body = answer.read(MOST + 1)
+        if len(body) > MOST:  # an endless one would take the memory of the whole watcher
+            raise ValueError(f"the answer has more than {MOST >> 20} MiB")
+        return answer.status, body

@@ -19,13 +19,14 @@ from support.running import redis_server
 from support.tradectl import ROOT
 from support.watched import DAY, NOW, Listener, context, listening, ops, places, programs
 
-from ops import stamps
+from ops import client, stamps
 from ops.check import Status, always, run_all, summarise
 from ops.checks import CHECKS, api, clock, disk, host, jobs, services, storage
 from ops.checks.clock import Time
 from ops.checks.disk import Space
 from ops.checks.redis import ping
 from ops.config import Settings
+from ops.errors import OpsError
 from ops.jobs import JOBS
 from ops.stamps import Stamp
 
@@ -464,3 +465,19 @@ def test_every_check_has_a_name_of_its_own_a_section_and_a_first_command_of_the_
 def test_the_answer_in_json_has_every_check_with_values_and_limits(settings: Settings) -> None:
     said = json.loads(ops("check", "--json", settings=settings).out)
     assert all({"status", "summary", "values", "limits", "faults"} <= one.keys() for one in said["checks"])
+
+
+# -- how it is asked ----------------------------------------------------------------------------------------------
+
+
+def test_an_answer_without_end_is_a_fault_and_is_not_kept(tmp_path: Path) -> None:
+    with listening() as listener:
+        listener.answers["/health"] = (200, b"[" + b"1," * (client.MOST // 2) + b"1]")
+        with pytest.raises(OpsError, match="the answer has more than 32 MiB"):
+            client.ask(listener.url, "/health", 20)
+
+
+def test_the_password_of_an_address_is_in_no_error() -> None:
+    with pytest.raises(OpsError, match=r"^http://127\.0\.0\.1:1/health does not answer: ") as told:
+        client.ask("http://watch:hunter2@127.0.0.1:1", "/health", 5)
+    assert "hunter2" not in str(told.value)
