@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import click
 import msgspec
@@ -40,6 +40,9 @@ MOST_BYTES, MOST_WORDS, KEPT = 4096, 600, 50
 OPEN: Final = "it was begun, and it is not known how it ended"
 
 
+Aware = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
 class Request(Struct, frozen=True, forbid_unknown_fields=True):
     """What the watcher asks for: the process of a unit, and why. `life` tells the process from the next one.
 
@@ -49,9 +52,9 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True):
     unit: str
     life: str
     pid: int
-    at: datetime
+    at: Aware
     why: str
-    first: datetime
+    first: Aware
 
 
 class Restart(Struct, frozen=True):
@@ -177,7 +180,7 @@ def serve(settings: Settings, now: datetime) -> str:
     begun = Restart(request.unit, request.life, now, why, OPEN)
     _record(settings, [*done, begun])  # before it is done: whatever happens, it is done once
     try:
-        program(["systemctl", "restart", request.unit], SECONDS)
+        program(["systemctl", "try-restart", request.unit], SECONDS)  # never one that was stopped meanwhile
     except OpsError as fault:
         _record(settings, [*done, msgspec.structs.replace(begun, fault=str(fault))])
         raise
@@ -201,12 +204,13 @@ def _invalid(settings: Settings, request: Request, done: Sequence[Restart], now:
     """Return why a request is not done."""
     if request.unit not in settings.restartable:
         return f"OPS_LEAK_RESTART names {', '.join(settings.restartable) or 'nothing'}"
-    if not timedelta() <= now - request.at.astimezone(now.tzinfo) <= FRESH:
-        return f"it was asked for at {moment.told(request.at)}, which is not just now"
+    if not timedelta() <= now - request.at <= FRESH:
+        return f"it was asked for at {request.at.isoformat()}, which is not just now"
     if refusal := _too_often(settings, done, now):
         return refusal
     main = services.show([request.unit], ("MainPID",))[request.unit].get("MainPID")
-    return "" if main == f"{request.pid}" else f"its main process is {main}, not {request.pid} any more"
+    alive = request.pid > 0 and main == f"{request.pid}"
+    return "" if alive else f"its main process is {main}, not {request.pid} any more"
 
 
 def _record(settings: Settings, done: Sequence[Restart]) -> None:

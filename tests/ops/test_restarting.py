@@ -14,9 +14,9 @@ import msgspec
 import pytest
 from support import growing
 from support.growing import MB
-from support.watched import context, places
+from support.watched import context, ops, places, programs
 
-from ops import restarting
+from ops import moment, restarting
 from ops.check import Result, Status, summarise
 from ops.checks.leaks import growth
 from ops.config import Settings, read
@@ -177,7 +177,10 @@ def test_root_restarts_no_unit_that_the_operator_did_not_name(settings: Settings
     assert "OPS_LEAK_RESTART names trading-api.service, trading-engine.service" in served(settings, unit=unit)
 
 
-@pytest.mark.parametrize("at", ["2026-01-05T11:54:00Z", "2026-01-05T12:00:01Z"])
+AGES = ["2026-01-05T11:54:00Z", "2026-01-05T12:00:01Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
+
+
+@pytest.mark.parametrize("at", AGES)
 def test_root_does_nothing_that_was_not_asked_for_just_now(settings: Settings, at: str) -> None:
     assert "which is not just now" in served(settings, at=at)
 
@@ -187,6 +190,22 @@ def test_root_does_nothing_that_was_not_asked_for_just_now(settings: Settings, a
 )
 def test_root_does_nothing_that_is_no_request(settings: Settings, text: bytes) -> None:
     assert "is no request" in served(settings, text)
+
+
+@pytest.mark.parametrize("field", ["at", "first"])
+def test_root_takes_no_time_without_a_zone(settings: Settings, field: str) -> None:
+    assert "is no request" in served(settings, **{field: "2026-01-05T12:00:00"})
+
+
+def test_root_starts_no_unit_that_the_operator_stopped(settings: Settings, tmp_path: Path) -> None:
+    """systemctl says of a unit that does not run that its main process is 0."""
+    now = moment.now()
+    given = Request(API, "boot-1-1", 0, now, "it grows", now)
+    (settings.home / restarting.REQUEST).write_bytes(msgspec.json.encode(given))
+    path = programs(tmp_path / "bin", systemctl=f"echo Id={API}; echo MainPID=0; echo $* >> {tmp_path}/asked")
+    said = ops("restart", settings=settings, PATH=path)
+    assert "its main process is 0, not 0 any more" in said.err
+    assert "restart" not in (tmp_path / "asked").read_text()
 
 
 def test_root_follows_no_link(settings: Settings, tmp_path: Path) -> None:
