@@ -37,6 +37,10 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 _trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
 
 
+# What asking strange types for their names raises, and what a count takes that is not there.
+UNCOUNTABLE = (AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+
+
 class Counted(Struct, frozen=True):
     """How many objects there were of each type, and when."""
 
@@ -96,12 +100,16 @@ async def keep_house(minutes: float, first: float = FIRST) -> None:
         after = resident()
         given = None if before is None or after is None else max(before - after, 0)
         sizes = {"rss_before": before, "rss": after, "given_back": given}
-        get_logger().info(EVENT, process=os.getpid(), **sizes, **holding.count())
+        try:
+            counted = holding.count()
+        except UNCOUNTABLE as fault:  # trading goes on without it
+            counted = {"fault": type(fault).__name__}
+        get_logger().info(EVENT, process=os.getpid(), **sizes, **counted)
         await asyncio.sleep(minutes * 60)
 
 
 def give_back() -> None:
-    """Hand free pages of the C allocator back to the kernel. Any thread may; ours goes on meanwhile."""
+    """Hand free pages of the C allocator back to the kernel. Any thread may; others that allocate wait for it."""
     if _trim is not None:
         _trim(0)
 

@@ -125,6 +125,27 @@ def test_counts_are_those_of_the_collector_and_growth_is_since_the_last_count_of
     assert Ticket.__qualname__ not in holding.count()["grown"]
 
 
+def test_a_type_without_a_name_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Nameless(type):
+        @property
+        def __module__(cls) -> str:  # type: ignore[override]
+            raise AttributeError("it has none")
+
+    strange = Nameless("Strange", (), {})()
+    with pytest.raises(AttributeError):
+        memory.Holding(longest=60).count()
+
+    async def keep() -> None:
+        house = asyncio.create_task(memory.keep_house(0.001, 0.01))
+        await asyncio.sleep(0.2)
+        assert not house.done(), "trading goes on without the count"
+        house.cancel()
+        await asyncio.gather(house, return_exceptions=True)
+
+    asyncio.run(keep())
+    assert strange is not None
+
+
 def test_a_count_that_held_up_everything_for_too_long_is_left_out_the_next_times() -> None:
     holding = memory.Holding(longest=1e-6)
     assert holding.count()
