@@ -113,6 +113,15 @@ def test_a_certificate_that_signs_itself_is_a_warning_and_needs_no_verdict(tmp_p
     assert [(one.about, one.status) for one in result.faults] == [("signer", Status.WARN)]
 
 
+def test_a_certificate_that_signs_itself_after_a_real_one_is_critical(tmp_path: Path) -> None:
+    path = self_signed(tmp_path)
+    result = look(tmp_path, path, path, ok=True)
+    assert [(one.about, one.status) for one in result.faults] == [
+        ("renewal", Status.CRITICAL),
+        ("signer", Status.WARN),
+    ]
+
+
 def test_renewed_but_not_served_is_critical(tmp_path: Path) -> None:
     served = signed(tmp_path)
     result = look(tmp_path, served, self_signed(tmp_path, "new"), ok=True)
