@@ -47,6 +47,7 @@ PLAIN = frozenset(  # what Apprise adds to every address
     ("method", "post", "format", "text", "html", "markdown", "overflow", "upstream", "split", "truncate", "retry",
      "wait", "optional", "verify", "timeout", "priority", "default", "mode", "private", "image", "auth", "basic")
 )  # fmt: skip
+INCLUDE = re.compile(r"^\s*['\"]?include['\"]?\s*[:=\s]", re.MULTILINE | re.IGNORECASE)  # of YAML and of plain text
 LONGEST = 30.0  # seconds that one service has to take one message
 ANSWER = 25.0  # of these, to answer; Apprise waits for 4 s, and a slow service that took it would be told again
 
@@ -136,6 +137,8 @@ def open_channel(path: Path) -> Channel:
     if not receivers:
         return Channel([], f"{path} names no service that can be used{f': {said}' if said else ''}")
     faults = [f"{path} names a service that cannot be used: {said}"] if said else []
+    if INCLUDE.search(text):
+        faults.append(f"{path} includes another file, which is not read; name its services here")
     return Channel(
         receivers, left_out="; ".join([*faults, *(_misspelt(path, one) for one in receivers if one.strange)])
     )

@@ -39,8 +39,11 @@ def capture(settings: Settings, life: Life, measure: Measure, now: datetime) -> 
     if not path.exists():
         _forget(folder, settings.ops_leak_evidence - 1)
         draft = folder / f".{path.name}.{os.getpid()}"
-        draft.write_text("\n".join(_text(settings, life, measure, now)) + "\n")
-        draft.replace(path)
+        try:
+            draft.write_text("\n".join(_text(settings, life, measure, now)) + "\n")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
     return path
 
 

@@ -84,7 +84,10 @@ def _merely_keeps(one: Verdict, holds: Measure) -> Verdict:
 
 
 def _unless_kept(each: Measure, one: Verdict, holds: Measure) -> Measure:
-    if each.name != MEMORY.name or not each.leaking or holds.leaking or each.now is None or holds.now is None:
+    ends_soon = each.status is Status.CRITICAL  # the kernel ends it by what it takes, whatever is in it
+    if each.name != MEMORY.name or not each.leaking or ends_soon or holds.leaking:
+        return each
+    if each.now is None or holds.now is None:
         return each
     text = f"{each.name} of {one.unit}: {_amount(each.now, MEMORY)}; it grows, but what Redis holds does not: "
     text += f"{_amount(holds.now, MEMORY)} (used_memory); its allocator keeps the rest"
@@ -175,7 +178,8 @@ def _leak(subject: Subject, growth: Growth, settings: Settings) -> Measure:
     """Describe a leak; how bad it is goes by the time that is left."""
     kind, limit, (at, now), rate = subject.kind, subject.limit, subject.points[-1], growth.slope * HOUR
     length = moment.span(timedelta(seconds=growth.seconds))
-    text = f"{subject.name} grows without end, by {_amount(rate, kind)} an hour, seen over {length}"
+    grows = f"grows without end, by {_amount(rate, kind)} an hour" if rate > 0 else "grew without end, and does not now"
+    text = f"{subject.name} {grows}, seen over {length}"
     text += f"; it is at {_amount(now, kind)}"
     text += f" of {_amount(limit, kind)}" if limit is not None else ""
     left = leaks.seconds_left(max(now, growth.level), growth.slope, limit)

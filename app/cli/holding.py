@@ -110,7 +110,7 @@ def _kinds(fields: Mapping[str, str]) -> list[Kind]:
 def _counts(told: str) -> dict[str, int]:
     """Read `module.Type=12,module.Other=+3`."""
     pairs = [pair.rpartition("=") for pair in told.split(",") if pair]
-    return {name: int(number) for name, _, number in pairs}
+    return {name: int(number) for name, _, number in pairs if number.removeprefix("+").isdigit()}
 
 
 def _number(fields: Mapping[str, str], name: str) -> int | None:

@@ -331,6 +331,14 @@ def test_an_address_that_nothing_takes_is_told_though_few_plug_ins_were_loaded(t
     assert "jsonn://***" in wrong
 
 
+def test_a_file_that_includes_another_one_says_that_it_is_not_read(tmp_path: Path) -> None:
+    settings = told(places(tmp_path), "json://127.0.0.1:1")
+    settings.apprise.write_text(f"include: other.yml\n{settings.apprise.read_text()}")
+    receivers, wrong, _ = opened(settings.apprise)
+    assert receivers == 1
+    assert "includes another file, which is not read" in wrong
+
+
 def test_where_no_directory_can_be_written_all_plug_ins_are_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

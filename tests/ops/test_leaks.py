@@ -368,7 +368,7 @@ def test_a_redis_that_grows_leaks_only_if_what_it_holds_grows(
     unit: str, holds: float, leaks: bool, tmp_path: Path
 ) -> None:
     points = growing.samples(Random(11), growing.leak(10), 24)
-    one = msgspec.structs.replace(life(points), unit=unit)
+    one = msgspec.structs.replace(life(points, limit=5000 * MB), unit=unit)
     used = growing.samples(Random(12), growing.leak(holds), 24)
     begun = NOON - used[-1][0]
     series = Series(sizes={"redis": [(begun + at, value) for at, value in used]}, lives=[one])
@@ -378,6 +378,16 @@ def test_a_redis_that_grows_leaks_only_if_what_it_holds_grows(
     assert process.measures[0].slope_per_hour == pytest.approx(10 * MB, rel=0.2)
     engine = msgspec.structs.replace(series, lives=[life(points)])
     assert verdicts.all_of(engine, {}, places(tmp_path))[0].measures[0].leaking
+
+
+def test_what_redis_keeps_is_critical_all_the_same_once_the_kernel_is_about_to_end_it(tmp_path: Path) -> None:
+    points = growing.samples(Random(11), growing.leak(10), 24)
+    near = life(points, limit=points[-1][1] + 5 * MB)
+    used = growing.samples(Random(12), growing.leak(0), 24)
+    sizes = {"redis": [(NOON - used[-1][0] + at, value) for at, value in used]}
+    one = msgspec.structs.replace(near, unit=verdicts.PROCESSES_OF_REDIS[0])
+    (measure, *_) = verdicts.all_of(Series(sizes=sizes, lives=[one]), {}, places(tmp_path))[0].measures
+    assert measure.status is Status.CRITICAL
 
 
 # -- evidence -----------------------------------------------------------------------------------------------------
