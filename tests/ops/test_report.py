@@ -227,7 +227,7 @@ def test_problems_are_named_first_with_what_to_type(settings: Settings, listener
     text = listener.messages[-1]["message"]
     head, _, rest = text.partition("\nTRADING\n")
     assert "  CRITICAL: Checks, redis: " in head
-    assert "    redis-cli ping   # Redis is down" in head
+    assert "    tradectl doctor   # Redis is down" in head
     assert "newest  UNKNOWN unknown, because no backup was ever made here" in rest
     assert head.index("CRITICAL: ") < head.index("UNKNOWN: ")
 
