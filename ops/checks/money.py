@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from ops import moment
-from ops.check import Context, Finding, Outcome, Status, Value
+from ops.check import Context, Finding, Outcome, Result, Status, Value
 from ops.checks.app import MARKET, TRADING, get, money, status_of, when
 from ops.config import Settings
 from ops.errors import OpsError
@@ -35,15 +35,21 @@ def loss(context: Context) -> Outcome:
     values: dict[str, Value] = {"daily_pnl": str(daily), "total_value": str(worth)}
     limits: dict[str, Value] = {"amount": str(settings.ops_daily_loss), "percent": str(settings.ops_daily_loss_share)}
     text = f"the result of today is {daily:+.2f}, the account is worth {worth:.2f}"
-    return Outcome([*judge_loss(daily, worth, settings), *judge_marks(book)], text, values, limits)
+    return Outcome(
+        [*judge_loss(daily, worth, settings), *judge_marks(book, context.previous.get("loss"))], text, values, limits
+    )
 
 
-def judge_marks(book: Mapping[str, Any]) -> list[Finding]:
-    """Judge the prices that the result is counted with: old ones tell nothing of today."""
+def judge_marks(book: Mapping[str, Any], before: Result | None) -> list[Finding]:
+    """Judge the prices that the result is counted with: old ones tell nothing of today.
+
+    From one provider to the next there are none for a moment, so at the first look that is a warning.
+    """
     if not book.get("positions") or book.get("marked_live"):
         return []
     text = "nobody shows the prices of now, so what the positions won or lost today is not known; tradectl status"
-    return [Finding("prices", Status.UNKNOWN, text)]
+    lasts = before is not None and any(one.about == "prices" for one in before.faults)
+    return [Finding("prices", Status.UNKNOWN if lasts else Status.WARN, text)]
 
 
 def judge_loss(daily: Decimal, worth: Decimal, settings: Settings) -> list[Finding]:
