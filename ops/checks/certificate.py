@@ -148,8 +148,9 @@ def _renewal(wire: Certificate, path: Path) -> Finding:
         return Finding("renewal", status, f"no renewal has left its verdict in {path}")
     except (OSError, msgspec.MsgspecError) as fault:
         return Finding("renewal", Status.UNKNOWN, f"{path} cannot be read ({fault})")
-    if verdict.ok and wire.self_signed:
-        text = f"a certificate was put in place at {moment.told(verdict.at)}, but one that signs itself is served"
+    another = verdict.serial and verdict.serial.upper().lstrip("0") != wire.serial.lstrip("0")
+    if verdict.ok and wire.self_signed and another:
+        text = f"another certificate was put in place at {moment.told(verdict.at)}, but one that signs itself is served"
         return Finding("renewal", Status.CRITICAL, f"{text}: systemctl reload nginx")
     if verdict.ok:
         return Finding("renewal", Status.OK, "")

@@ -272,7 +272,7 @@ def test_the_weekly_report_tells_whether_a_renewal_would_succeed(issued: Applian
 @pytest.mark.parametrize(
     ("clock", "status", "words"),
     [
-        ("+65d", "WARN", "the certificate ends in"),
+        ("+70d", "WARN", "the certificate ends in"),
         ("+85d", "CRITICAL", "critical below"),
         ("+95d", "CRITICAL", "ended"),
     ],

@@ -115,11 +115,13 @@ def test_a_certificate_that_signs_itself_is_a_warning_and_needs_no_verdict(tmp_p
 
 def test_a_certificate_that_signs_itself_after_a_real_one_is_critical(tmp_path: Path) -> None:
     path = self_signed(tmp_path)
-    result = look(tmp_path, path, path, ok=True)
+    result = look(tmp_path, path, path, ok=True, serial="abc123")
     assert [(one.about, one.status) for one in result.faults] == [
         ("renewal", Status.CRITICAL),
         ("signer", Status.WARN),
     ]
+    same = look(tmp_path, path, path, ok=True, serial=read(path).serial.lower())
+    assert [one.about for one in same.faults] == ["signer"]
 
 
 def test_renewed_but_not_served_is_critical(tmp_path: Path) -> None:
