@@ -162,7 +162,7 @@ MAY_IMPORT = {
     "cli.ledger": f"{TRADECTL} history store",
     "cli.logs": "app cli.journal cli.process cli.tables clock config log",
     "cli.looking": f"{TRADECTL} strategies.registry",
-    "cli.page": "cli.diagnosis",
+    "cli.page": "cli.diagnosis cli.journal",
     "cli.patient": f"{TRADECTL} address cache cli.process lease rounds secret watched watcher",
     "cli.holding": "cli.journal cli.process cli.tables clock config errors log memory",
     "cli.profile": f"{TRADECTL} cli.holding cli.logs cli.patient cli.process clock lease",

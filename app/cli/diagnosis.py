@@ -147,7 +147,9 @@ def _outdated(steps: Mapping[str, Step], signs: Mapping[str, Sign], patient: Pat
     if patient.checks.reason:
         return frozenset()
     bad = {one.name for one in patient.checks.items if one.status in ("CRITICAL", "UNKNOWN")}
-    mended = [steps[name] for name, sign in signs.items() if sign.status == "OK" and bad & set(steps[name].same)]
+    # UNKNOWN: the watcher could not look, which our own answer does not mend.
+    down = {one.name for one in patient.checks.items if one.status == "CRITICAL"}
+    mended = [steps[name] for name, sign in signs.items() if sign.status == "OK" and down & set(steps[name].same)]
     explained = {check for name, sign in signs.items() if _bad(sign) for check in steps[name].explains}
     return frozenset(bad & {check for one in mended for check in (*one.same, *one.explains)} - explained)
 

@@ -65,6 +65,8 @@ def judge_engine(process: int | None) -> Sign:
 def judge_loop(age: float | None) -> Sign:
     if age is None:
         return Sign("UNKNOWN", "its loop never moved")
+    if age < -LATE_LOOP:
+        return Sign("UNKNOWN", f"its loop moved {-age:.0f} s from now: the clock was set back, it has not moved since")
     return grade(f"its loop moved {max(age, 0):.1f} s ago", age > LATE_LOOP, age > DEAD_LOOP)
 
 
@@ -94,6 +96,12 @@ def judge_units(found: Sequence[Unit]) -> Sign:
         f"sudo systemctl start {' '.join(one.name for one in bad)}",
     ]
     return Sign("CRITICAL", "; ".join(_told(one) for one in bad), " && ".join(filter(None, steps)))
+
+
+def judge_target(target: Unit) -> Sign:
+    stopped = target.loaded and target.active == "inactive"
+    text = "everything was stopped by hand, or for maintenance: nobody decides, and no stop protects what is open"
+    return Sign("CRITICAL", text) if stopped else Sign("OK", f"trading.target is {target.active}")
 
 
 def _ill(unit: Unit) -> bool:

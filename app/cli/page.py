@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from app.cli.diagnosis import Answered, Branch, Diagnosis, Finding
+from app.cli.journal import CONTROL
 
 GUIDE = "docs/operations.md"
 ALARMING = ("CRITICAL", "UNKNOWN")
@@ -71,6 +72,7 @@ def _tree(console: Console, branch: Branch, wrong: Sequence[Finding], every: boo
 
 def _put(console: Console, line: Text) -> None:
     """Print a line that is not to be broken: a command is copied."""
+    line.plain = CONTROL.sub("?", line.plain)  # the name of a process is its owner's word
     console.print(line, soft_wrap=True)
 
 

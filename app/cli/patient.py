@@ -261,6 +261,9 @@ def _shown(names: Sequence[str]) -> Iterator[Unit]:
         done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
         raise TimedOut(f"systemd does not answer within {SECONDS:g} s") from None
+    if done.returncode:
+        said = " ".join(done.stderr.split())[:200] or f"exit code {done.returncode}"
+        raise TradingError(f"systemd cannot be asked: {said}")
     for block in filter(str.strip, done.stdout.split("\n\n")):
         told = dict(line.partition("=")[::2] for line in block.splitlines())
         once = told.get("Type") == "oneshot" and told.get("RemainAfterExit") != "yes"

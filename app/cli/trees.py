@@ -32,6 +32,7 @@ from app.cli.judges import (
     judge_speed,
     judge_state,
     judge_strategies,
+    judge_target,
     judge_units,
     judge_use,
     judge_watcher,
@@ -105,6 +106,12 @@ def of_systemd(patient: Patient) -> list[Unit]:
     return [one for one in patient.units if one.name not in told]
 
 
+def of_target(patient: Patient) -> Unit:
+    if not patient.appliance:
+        raise NotHere("no units run this")
+    return next(one for one in patient.units if one.name == "trading.target")
+
+
 def _no_engine(patient: Patient) -> bool:
     try:
         return patient.engine is None
@@ -146,11 +153,12 @@ def itself(patient: Patient) -> Patient:
 # -- the trees --------------------------------------------------------------------------------------------------------
 
 STATUS = of_engine("/api/v1/trading/status")
+STOPPED = Step("stopped", "Is it meant to run?", of_target, judge_target, START, "A unit failed", "", (*GONE, "timers"))
 API = Step("API", "Does the API answer?", itself, judge_life, RESTART_API, "The web process does not answer", RUN, GONE,
-           same=("live",), dire=("disk",))  # fmt: skip
+           ("stopped",), same=("live",), dire=("disk",))  # fmt: skip
 ENGINE = Step(
     "engine", "Does an engine have the account?", lambda one: one.engine, judge_engine, START,
-    "the engine is not running", RUN, GONE, same=("loop",), dire=("disk",),
+    "the engine is not running", RUN, GONE, ("stopped",), same=("loop",), dire=("disk",),
 )  # fmt: skip
 LOOP = Step(
     "loop", "Does its loop move?", lambda one: one.loop_age(), judge_loop, RESTART_ENGINE,
@@ -182,6 +190,7 @@ TREES = (
         "not responding",
         (
             DISK,
+            STOPPED,
             API,
             ENGINE,
             LOOP,
@@ -189,7 +198,8 @@ TREES = (
                  "curl http://localhost:8000/health", "Reasons of the health answer", "", ("api", "ready"),
                  ("engine", "loop", "Redis", "state"), ("api",), ("disk",)),
             Step("units", "Are all units well?", of_systemd, judge_units,
-                 "systemctl list-units --failed", "A unit failed", "", ("services", "timers"), same=("services",)),
+                 "systemctl list-units --failed", "A unit failed", "", ("services", "timers"), ("stopped",),
+                 ("services",)),
             Step(WATCHER, "Does the watcher look?", itself, judge_watcher, "sudo systemctl start trading-check",
                  "A job did not run", "tradectl check"),
         ),

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
+from rich.text import Text
 from support.running import Appliance, appliance, free_port, redis_server, wait_until
 from support.tradectl import Said, tradectl
 from support.watched import programs
@@ -28,14 +31,15 @@ from app.cli.judges import (
     judge_redis,
     judge_state,
     judge_strategies,
+    judge_target,
     judge_units,
     judge_use,
 )
-from app.cli.page import ALARMING
+from app.cli.page import ALARMING, _put
 from app.cli.patient import Answer, Machine, Patient, Process, Unit, _shown
 from app.cli.trees import TREES
 from app.config import Settings
-from app.errors import NotRunning
+from app.errors import NotRunning, TradingError
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text()
 BUSY = {"load", "memory", "disk", "use", "speed", "lag"}  # what a machine that tests many things at once may have
@@ -354,6 +358,13 @@ def test_what_the_watcher_saw_before_it_was_mended_is_neither_told_as_wrong_nor_
     assert orders["status"] == "blocked"
 
 
+def test_what_the_watcher_may_not_look_at_hides_nothing_that_it_found(running: Appliance) -> None:
+    watched(running, ("live", "UNKNOWN"), ("orders", "CRITICAL"), age=60)
+    told = wrong(doctor(running, "--json"))
+    assert BEFORE not in told
+    assert {"live", "orders"} <= told.keys()
+
+
 def test_a_full_disk_comes_before_what_it_breaks(tmp_path: Path) -> None:
     signs = {
         "disk": Sign("CRITICAL", "full", "make room"),
@@ -423,6 +434,26 @@ def test_a_unit_that_stays_active_after_its_work_is_missed_when_it_was_stopped(
     shown = f"Id=nftables.service\nType=oneshot\nRemainAfterExit={remains}\nLoadState=loaded\nActiveState=inactive\n"
     monkeypatch.setenv("PATH", programs(tmp_path / "bin", systemctl=f"cat <<'END'\n{shown}SubState=dead\nEND"))
     assert judge_units(list(_shown(["nftables.service"]))).status == status
+
+
+def test_a_systemd_that_does_not_answer_is_no_machine_without_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", programs(tmp_path / "bin", systemctl="echo 'Failed to connect to bus' >&2; exit 1"))
+    with pytest.raises(TradingError, match="systemd cannot be asked: Failed to connect to bus"):
+        list(_shown(["nftables.service"]))
+
+
+@pytest.mark.parametrize(("active", "status"), [("active", "OK"), ("inactive", "CRITICAL")])
+def test_what_was_stopped_as_a_whole_is_told_as_that(active: str, status: str) -> None:
+    sign = judge_target(Unit("trading.target", True, active, "", "success", False))
+    assert (sign.status, "stopped by hand" in sign.text) == (status, status != "OK")
+
+
+def test_a_process_cannot_steer_the_terminal_of_the_doctor() -> None:
+    console = Console(file=StringIO(), force_terminal=True)
+    _put(console, Text("most has \x1b[2J\x1b[Hx"))
+    assert console.file.getvalue().strip() == "most has ?[2J?[Hx"
 
 
 def test_one_command_starts_all_units_that_are_not_well() -> None:
