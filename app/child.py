@@ -17,6 +17,7 @@ from app.log import get_logger
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds before a dead child is started again
 SETTLED = 60.0  # seconds of life after which the next pause is the first one again
 STOP_SECONDS = 15.0  # what a child gets to stop by itself
+NOT_STARTED = 127  # as a shell says it
 PR_SET_PDEATHSIG = 1  # prctl(2)
 Died = Callable[[str, int, bool], None]  # the name, the exit code, and whether it is started again
 
@@ -47,7 +48,11 @@ class Child:
         pause = FIRST_PAUSE
         while True:
             begun = monotonic()
-            code = await self._live()
+            try:
+                code = await self._live()
+            except OSError as fault:  # no memory, no process left, or the program is just being replaced
+                get_logger().warning(f"the {self.name} cannot be started", reason=fault.strerror)
+                code = NOT_STARTED
             if self._stopping.is_set():
                 return code
             self._died(self.name, code, code not in self._final)

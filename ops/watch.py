@@ -97,7 +97,13 @@ def due(settings: Settings, now: datetime) -> Iterator[str]:
 
 
 def _run(job: str, seconds: float) -> int:
-    """Run a job to its end; what it finds is in its files, what went wrong goes on to our own standard error."""
-    code, _, err = outcome([sys.executable, "-P", "-m", "ops", job], seconds, os.environ)
+    """Run a job to its end; what it finds is in its files, what went wrong goes on to our own standard error.
+
+    One that hangs or cannot be started is a fault of its own; the others are run all the same.
+    """
+    try:
+        code, _, err = outcome([sys.executable, "-P", "-m", "ops", job], seconds, os.environ)
+    except OpsError as fault:
+        code, err = 70, f"{job}: {fault}\n"
     sys.stderr.write(err)
     return code

@@ -49,6 +49,23 @@ def test_a_child_that_dies_is_started_again_and_a_final_exit_code_ends_it(tmp_pa
     assert asyncio.run(asyncio.wait_for(child(COUNT, note, 4, final=frozenset([4])).keep(), 20)) == 4
 
 
+def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """As while its program is being replaced, or where no memory is left for it."""
+    program, note = tmp_path / "program", tmp_path / "note"
+    absent = Child("helper", [str(program)], os.environ, frozenset([4]))
+
+    async def story() -> int:
+        keeping = asyncio.create_task(absent.keep())
+        await asyncio.sleep(0.2)
+        assert not keeping.done()
+        program.write_text(f"#!/bin/sh\necho it >> {note}\nexit 4\n")
+        program.chmod(0o755)
+        return await keeping
+
+    assert asyncio.run(asyncio.wait_for(story(), 20)) == 4
+    assert written(note) > 0
+
+
 def test_stopping_does_not_wait_for_a_pause_to_end(tmp_path: Path) -> None:
     async def story() -> None:
         dying = child(COUNT, tmp_path / "note", 1)

@@ -10,7 +10,7 @@ import pytest
 from support.unit_files import SYSTEMD
 from support.watched import ops, places, stamp
 
-from ops import stamps
+from ops import stamps, watch
 from ops.jobs import JOBS
 from ops.stamps import Stamp
 from ops.watch import TIMES, due
@@ -97,6 +97,10 @@ def test_a_damaged_stamp_of_the_check_stops_nothing(tmp_path: Path) -> None:
     left(settings, "check", MONDAY)
     (settings.home / stamps.FOLDER / "check.json").write_text("{")
     assert list(due(settings, MONDAY)) == []
+
+
+def test_a_job_that_hangs_is_a_fault_of_its_own() -> None:
+    assert watch._run("watch", 0.01) == 70
 
 
 def test_a_round_whose_check_cannot_look_says_so_by_its_exit_code(tmp_path: Path) -> None:
