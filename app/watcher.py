@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -21,19 +21,20 @@ from app.watched import CheckAnswer, Status, Watched, WatchedChecks
 
 PUBLISHED, REPORTS = "published", "reports"
 BELIEVED = timedelta(minutes=15)  # where the file does not say until when
-MOST = 16 << 20  # bytes of a file that is read
+MOST = 2 << 20  # bytes of a file that is read
 AHEAD = timedelta(minutes=1)  # by which its time may be ahead of ours
 RANKS: tuple[Status, ...] = ("OK", "WARN", "UNKNOWN", "CRITICAL")
 
 Item = TypeVar("Item", bound=Struct)
+Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class File(Struct, Generic[Item], frozen=True):
     """A file as the watcher writes it."""
 
-    at: datetime
+    at: Aware
     items: list[Item]
-    until: datetime | None = None
+    until: Aware | None = None
 
 
 class Known(Struct, Generic[Item], frozen=True):
@@ -54,7 +55,7 @@ def read(directory: Path, topic: str, kind: type[Item], now: datetime) -> Known[
         return Known(f"the watcher has left nothing here yet ({path})", None, None, [])
     except OSError as fault:
         return Known(f"what the watcher left cannot be read ({path}: {fault.strerror})", None, None, [])
-    except msgspec.MsgspecError as fault:
+    except (msgspec.MsgspecError, RecursionError) as fault:
         return Known(f"what the watcher left is not what this release reads ({path}: {fault})", None, None, [])
     age = now - file.at
     return Known(_doubt(file, age, now), file.at, round(age.total_seconds(), 1), file.items)

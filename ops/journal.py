@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from ops.errors import OpsError
-from ops.outside import program
+from ops.outside import plain, program
 
 UNITS = ("trading-*", "redis-server.service", "nginx.service", "certbot.service")
 FIELDS = ("PRIORITY", "_SYSTEMD_UNIT", "UNIT", "MESSAGE", "EVENT", "SYSLOG_IDENTIFIER")
@@ -87,7 +87,7 @@ def read(text: str) -> Iterator[Entry]:
 
 
 def _entry(record: Mapping[str, Any]) -> Entry:
-    texts = {name: plain(value) for name, value in record.items()}
+    texts = {name: plain(text(value)) for name, value in record.items()}
     unit, priority = texts.get("_SYSTEMD_UNIT", ""), texts.get("PRIORITY", "6")
     if texts.get("UNIT") and unit in ("", SYSTEMD):
         unit = texts["UNIT"]
@@ -101,12 +101,12 @@ def _entry(record: Mapping[str, Any]) -> Entry:
     )
 
 
-def plain(value: Any) -> str:
+def text(value: Any) -> str:
     """Return a field's text: what is no text comes as a list of bytes, what is there twice as a list of texts."""
     if isinstance(value, list):
         if all(isinstance(one, int) for one in value):
             return bytes(one for one in value if 0 <= one < 256).decode(errors="replace")
-        return " ".join(plain(one) for one in value)
+        return " ".join(text(one) for one in value)
     return "" if value is None else str(value)
 
 

@@ -185,7 +185,7 @@ def _units(sight: Sight) -> list[UnitItem]:
     """Tell of all units that have to be well; on a laptop of what `tradectl run` keeps running."""
     if not services.deployed(sight.settings):
         return _kept(series.known(sight.memory, sight.settings, sight.now))
-    names = sight.settings.ops_units.split()
+    names = services.watched(sight.settings)  # not the timers of jobs that were left out
     words = ["systemctl", "show", "--timestamp=utc", f"--property={','.join(PROPERTIES)}", "--", *names]
     blocks = [block for block in program(words, 10).split("\n\n") if block.strip()]
     shown = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]

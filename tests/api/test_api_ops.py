@@ -106,7 +106,14 @@ def test_what_is_old_or_of_the_future_is_shown_but_not_believed(
     assert len(said["items"]) == 1
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"at": "yesterday", "items": []}', '{"at": "2026-01-05T15:00:00Z"}'])
+NESTED = '{"at": "2026-01-05T15:00:00Z", "items": [{"name": "disk", "values": {"x": %s}}]}' % ("[" * 2000 + "]" * 2000)
+UNREADABLE = (
+    *("", "{", '{"at": "yesterday", "items": []}', '{"at": "2026-01-05T15:00:00Z"}'),
+    *('{"at": "2026-01-05T15:00:00", "items": []}', NESTED, " " * (3 << 20) + "{}"),
+)
+
+
+@pytest.mark.parametrize("text", UNREADABLE, ids=range(len(UNREADABLE)))
 def test_a_file_that_cannot_be_read_is_not_known(web: httpx.Client, home: Path, text: str) -> None:
     leave(home, "checks")
     (home / "published" / "checks.json").write_text(text)
