@@ -79,7 +79,7 @@ MONEY: Mapping[str, tuple[str, ...]] = {
     "loss": (),
     "orders": (),
     "ledger": (),
-    "trading": (f"{UNIT}trading-engine.service", "services", "loop", "keeper"),
+    "trading": (f"{UNIT}trading-engine.service", "services", "loop", "keeper", "disk", "oom"),
     f"{UNIT}trading-engine.service": ("disk", "oom"),
 }
 # how news are called in a title, and what they say of the past; others have their own words

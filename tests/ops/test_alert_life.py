@@ -164,7 +164,7 @@ def test_a_cause_that_somebody_has_in_hand_holds_nothing_back(tmp_path: Path, li
 @pytest.mark.parametrize("name", ["loss", "orders", "ledger", "trading"])
 def test_what_costs_money_is_told_at_once_whatever_else_is_wrong(tmp_path: Path, listener: Listener, name: str) -> None:
     house = watch(tmp_path, listener)
-    others = dict.fromkeys(("disk", "names", "storage", "redis", "providers", "api"), CRITICAL)
+    others = dict.fromkeys(("names", "storage", "redis", "providers", "api"), CRITICAL)
     house.look(**others, **{name: OK})
     house.look(**others, **{name: CRITICAL})
     assert titles(listener)[1:] == [f"CRITICAL: {name}"]
