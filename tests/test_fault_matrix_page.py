@@ -16,7 +16,7 @@ def row(fault: str, **others: object) -> Row:
 
 
 def test_every_fault_of_the_page_has_a_test_and_every_test_its_row() -> None:
-    assert Counter(matrix.shown()) == Counter((one.where, one.name) for one in matrix.tested())
+    assert Counter(matrix.shown()) == Counter((one.where, one.name) for one in matrix.faults())
 
 
 def test_the_page_tells_of_each_fault_once_and_that_nothing_was_lost() -> None:

@@ -69,33 +69,36 @@ def both_ways(scenario: Scenario) -> Callable[..., None]:
 
     @pytest.mark.parametrize("way", ["loopback", "memory"])
     def test(kind: type[Double], way: str) -> None:
-        run(kind, way, scenario)
+        double = run(kind, way, scenario)
+        assert double.handshakes or double.requests, "it was asked, by request or socket"
 
     test.__name__ = scenario.__name__
     return test
 
 
-def run(kind: type[Double], way: str, scenario: Scenario) -> None:
+def run(kind: type[Double], way: str, scenario: Scenario) -> Double:
+    """Return the stand-in, once the scenario was played to its end."""
     if way == "loopback":
-        asyncio.run(on_loopback(kind(Market(always_open=True)), scenario))  # type: ignore[call-arg]
-    else:
-        run_virtually(lambda clock: in_memory(kind(Market(clock, always_open=True)), scenario), NOON)  # type: ignore[call-arg]
+        return asyncio.run(on_loopback(kind(Market(always_open=True)), scenario))  # type: ignore[call-arg]
+    return run_virtually(lambda clock: in_memory(kind(Market(clock, always_open=True)), scenario), NOON)  # type: ignore[call-arg]
 
 
-async def on_loopback(double: Double, scenario: Scenario) -> None:
+async def on_loopback(double: Double, scenario: Scenario) -> Double:
     async with (
         double.serve() as addresses,
         httpx.AsyncClient(base_url=addresses.http_url, trust_env=False, timeout=PATIENCE) as client,
     ):
         await scenario(Wire(double, client, addresses.ws_url))
+    return double
 
 
-async def in_memory(double: Double, scenario: Scenario) -> None:
+async def in_memory(double: Double, scenario: Scenario) -> Double:
     transport = httpx.MockTransport(double.handle)
     async with httpx.AsyncClient(
         base_url="http://memory" + double.prefix, transport=transport, timeout=PATIENCE
     ) as client:
         await scenario(Wire(double, client, "ws://memory" + double.socket_path))
+    return double
 
 
 async def message(line: Any, within: float = PATIENCE) -> Any:

@@ -88,7 +88,7 @@ def kept() -> list[Row]:
     return [msgspec.json.decode(path.read_bytes(), type=Row) for path in sorted(KEPT.glob("*.json"))]
 
 
-def tested() -> list[Fault]:
+def faults() -> list[Fault]:
     """Return the faults that tests name, in the order in which they stand there."""
     return [
         Fault(name, where, str(path.relative_to(ROOT)))
@@ -151,7 +151,7 @@ def _line(row: Row) -> str:
 
 def main() -> int:
     try:
-        PAGE.write_text(page(kept(), tested()))
+        PAGE.write_text(page(kept(), faults()))
     except LookupError as fault:
         print(fault, file=sys.stderr)
         return 1

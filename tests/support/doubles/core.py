@@ -51,6 +51,7 @@ class Double(Faults):
         self.meters: dict[str, Meter] = {}
         self.requests: deque[Asked] = deque(maxlen=MOST_ASKED)
         self.asked: Counter[str] = Counter()
+        self.handshakes = 0  # sockets that somebody wanted, refused ones as well
         self.opened = 0  # sockets, all in all
         self.home: asyncio.AbstractEventLoop | None = None  # the loop of the server, if there is one
         self.print_factor = 1.0  # what the prices of an answer are multiplied with while it is made
@@ -177,6 +178,7 @@ class Double(Faults):
 
     def open(self, url: str, headers: Mapping[str, str]) -> Session | Refused:
         """Answer a handshake; the names of `headers` are in lower case."""
+        self.handshakes += 1
         if self.refusing_sockets is not None:
             return self.refusing_sockets
         if self.key_of(dict(parse_qsl(urlsplit(url).query)), headers) not in self.keys:
