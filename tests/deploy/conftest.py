@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from deploy import deployed as made
 from deploy.box import Box
+from deploy.faults import House
 from deploy.lab import Lab, refusal
+from deploy.watching import Ear, listening
 
 HERE = Path(__file__).parent
 NUMBERS = count(1)
@@ -65,4 +67,19 @@ def deployed_box(lab: Lab, deployed_layer: Path) -> Iterator[Box]:
     """A machine with everything deployed, shared by the tests of one file: for those that only look."""
     box = lab.up(f"shared{next(NUMBERS)}", deployed_layer)
     yield box
+    lab.remove(box)
+
+
+@pytest.fixture(scope="module")
+def ear(lab: Lab) -> Iterator[Ear]:
+    """A service outside of the machines that hears their alerts; which of them, `ear.belongs_to(box)` says."""
+    with listening(lab.gateway) as heard:
+        yield heard
+
+
+@pytest.fixture(scope="module")
+def house(lab: Lab, deployed_layer: Path, ear: Ear) -> Iterator[House]:
+    """A machine that suffers one fault after the other, shared by the tests of one file."""
+    box = lab.up(f"faults{next(NUMBERS)}", deployed_layer)
+    yield House(box, ear)
     lab.remove(box)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from deploy.box import Box
 from deploy.faults import House, certify, main_of
-from deploy.lab import Lab
-from deploy.watching import Ear, change, listening, undo
+from deploy.watching import change, undo
 
 ENGINE, API = "trading-engine.service", "trading-api.service"
 # Opens a file after the other, as a program that forgets to close them, until it may not any more.
@@ -24,19 +22,6 @@ while True:
     except OSError:
         time.sleep(900)
 """
-
-
-@pytest.fixture(scope="module")
-def ear(lab: Lab) -> Iterator[Ear]:
-    with listening(lab.gateway) as heard:
-        yield heard
-
-
-@pytest.fixture(scope="module")
-def house(lab: Lab, deployed_layer: Path, ear: Ear) -> Iterator[House]:
-    box = lab.up("faults", deployed_layer)
-    yield House(box, ear)
-    lab.remove(box)
 
 
 @pytest.fixture
@@ -193,7 +178,8 @@ def test_descriptors_that_leak(house: House, box: Box) -> None:
 
 
 def test_name_servers_that_are_dead(house: House, box: Box) -> None:
-    with house.suffers(fault="DNS dead", OPS_DNS_NAMES="deb.debian.org", OPS_DNS_SECONDS="2") as case:
+    archive = urlsplit(box.run("apt-get indextargets --format '$(SITE)'").split()[0]).hostname or ""
+    with house.suffers(fault="DNS dead", OPS_DNS_NAMES=archive, OPS_DNS_SECONDS="2") as case:
         case.begins()
         box.run("cp --dereference /etc/resolv.conf /root/resolv; rm /etc/resolv.conf")
         box.put("/etc/resolv.conf", "nameserver 192.0.2.1\n")

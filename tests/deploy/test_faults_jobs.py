@@ -10,31 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 from deploy.box import Box
 from deploy.faults import House
 from deploy.lab import Lab
-from deploy.watching import APPRISE, Ear, change, listening, undo, wait_until_up
+from deploy.watching import APPRISE, Ear, change, undo, wait_until_up
 from support.mail import mailbox
 from support.matrix import Row, keep
 
 STAMP = "/var/lib/trading-ops/stamps/backup.json"
-
-
-@pytest.fixture(scope="module")
-def ear(lab: Lab) -> Iterator[Ear]:
-    with listening(lab.gateway) as heard:
-        yield heard
-
-
-@pytest.fixture(scope="module")
-def house(lab: Lab, deployed_layer: Path, ear: Ear) -> Iterator[House]:
-    box = lab.up("faultjobs", deployed_layer)
-    yield House(box, ear)
-    lab.remove(box)
 
 
 @pytest.fixture

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from deploy.box import Box
 from deploy.faults import House, main_of
-from deploy.lab import Lab
-from deploy.watching import Ear, listening
 
 REDIS = "redis-server.service"
 DEAD = f"/etc/systemd/system/{REDIS}.d/zz-test.conf"  # read after the one that is deployed
 # Fills what Redis may hold to the brim: 24 MiB in pieces of 100 KiB.
 FILL = "local v = string.rep('x', 102400) for i = 1, 260 do redis.call('set', 'filling:' .. i, v) end return 1"
-
-
-@pytest.fixture(scope="module")
-def ear(lab: Lab) -> Iterator[Ear]:
-    with listening(lab.gateway) as heard:
-        yield heard
-
-
-@pytest.fixture(scope="module")
-def house(lab: Lab, deployed_layer: Path, ear: Ear) -> Iterator[House]:
-    box = lab.up("redisfaults", deployed_layer)
-    yield House(box, ear)
-    lab.remove(box)
 
 
 @pytest.fixture

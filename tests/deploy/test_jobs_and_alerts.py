@@ -25,7 +25,6 @@ from deploy.watching import (
     by_hand,
     change,
     deaf,
-    listening,
     pid,
     stamp,
     undo,
@@ -49,12 +48,6 @@ DUE = {
 # A job that hangs in the middle of its work: the program that verifies its copy does not end.
 HANG = "/usr/local/bin/hang"
 HANGING = ["Environment=OPS_TRADECTL=" + HANG]
-
-
-@pytest.fixture(scope="module")
-def ear(lab: Lab) -> Iterator[Ear]:
-    with listening(lab.gateway) as heard:
-        yield heard
 
 
 @pytest.fixture(scope="module")

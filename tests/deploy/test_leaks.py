@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from deploy.box import Box
 from deploy.lab import Lab
-from deploy.watching import Ear, by_hand, change, listening, wait_until_up
+from deploy.watching import Ear, by_hand, change, wait_until_up
 from support.matrix import Row, keep
 
 API, ENGINE, CHECK, RESTART = "trading-api", "trading-engine", "trading-check", "trading-restart"
@@ -49,12 +49,6 @@ for line in plan.read_text().splitlines() if plan.exists() else ():
     if name in words:
         threading.Thread(target=leak, args=(int(first), int(each)), daemon=True).start()
 """
-
-
-@pytest.fixture(scope="module")
-def ear(lab: Lab) -> Iterator[Ear]:
-    with listening(lab.gateway) as heard:
-        yield heard
 
 
 @pytest.fixture(scope="module")

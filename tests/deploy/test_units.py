@@ -17,7 +17,6 @@ from deploy.watching import (
     alerts_begun,
     by_hand,
     change,
-    listening,
     pid,
     pids,
     status,
@@ -48,12 +47,6 @@ OF_DEBIAN = {
 EXPOSURE = re.compile(r"Overall exposure level for (\S+): ([\d.]+) (\w+)")
 WATCHDOG = 3  # seconds, instead of 30
 STATUS = "http://127.0.0.1:8000/api/v1/trading/status"
-
-
-@pytest.fixture(scope="module")
-def ear(lab: Lab) -> Iterator[Ear]:
-    with listening(lab.gateway) as heard:
-        yield heard
 
 
 @pytest.fixture(scope="module")
