@@ -69,7 +69,7 @@ def debian(directory: Path, monkeypatch: pytest.MonkeyPatch, age: timedelta) -> 
     """Lay out what apt leaves on a disk, and an apt-get that counts how often it is asked."""
     lists, status, asked = directory / "lists", directory / "status", directory / "asked"
     (lists / "partial").mkdir(parents=True)
-    (lists / "deb.debian.org_Packages").touch()
+    (lists / "archive.example_Packages").touch()
     status.touch()
     at = (NOW - age).timestamp()
     for path in (lists / "partial", lists, status):
