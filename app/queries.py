@@ -206,7 +206,7 @@ def portfolio(view: View) -> schemas.PortfolioAnswer:
         initial_capital=figure(book.capital),
         high_water_mark=figure(max(book.peak, equity)),
         positions=[_position(position, marks) for position in book.positions.values()],
-        marked_live=marks is not book.marks,
+        marked_live=view.marked_live,
         as_of=view.now(),
     )
 

@@ -71,6 +71,11 @@ class View:
         live = self.snapshot if self.book.running else None
         return live.marks if live and live.now >= self.book.marked_at else self.book.marks
 
+    @property
+    def marked_live(self) -> bool:
+        """Say whether `marks` are prices of now: an engine shows its own, or marked the books since it last did."""
+        return self.snapshot is not None and self.book.running
+
     def loop_age(self) -> float | None:
         """Return the seconds since the engine's loop moved, None if no engine holds the account."""
         beat = lease.last_beat(self.directory)

@@ -50,8 +50,14 @@ def test_prices_of_the_engine_that_are_newer_than_the_books_are_shown(view: View
     assert queries.portfolio(view).marked_live
 
 
-def test_books_that_are_newer_than_the_snapshot_are_valued_at_their_own_prices(view: View) -> None:
+def test_books_that_an_engine_marked_after_its_snapshot_are_valued_at_their_own_prices_of_now(view: View) -> None:
     view.snapshot = shown(view.book.marked_at - MINUTE)
+    assert view.marks() == {"ACME": 103.0}
+    assert queries.portfolio(view).marked_live
+
+
+def test_books_without_an_engine_that_shows_itself_are_valued_at_their_last_prices(view: View) -> None:
+    view.snapshot = None
     assert view.marks() == {"ACME": 103.0}
     assert not queries.portfolio(view).marked_live
 
@@ -60,6 +66,7 @@ def test_books_that_were_closed_are_valued_at_their_own_prices(view: View) -> No
     view.snapshot = shown(view.book.marked_at + MINUTE)
     view.book.running = False
     assert view.marks() == {"ACME": 103.0}
+    assert not queries.portfolio(view).marked_live
 
 
 def test_the_age_of_a_price_in_a_fast_replay_is_taken_within_one_snapshot(view: View) -> None:
