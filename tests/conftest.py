@@ -1,4 +1,4 @@
-"""What holds for every test: with CI=true nothing is skipped, and property tests have no deadline.
+"""What holds for every test: with CI=true nothing is skipped, property tests have no deadline, the log starts afresh.
 
 A machine that runs other things beside the tests is slow now and then; that is no fault of the code. How fast the code
 has to be is the benchmarks' business.
@@ -7,9 +7,10 @@ has to be is the benchmarks' business.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 IN_CI = os.environ.get("CI") == "true"
@@ -20,6 +21,13 @@ settings.load_profile("ci" if IN_CI else "local")
 
 Wrapped = Generator[None, pytest.TestReport, pytest.TestReport]
 WrappedCollection = Generator[None, pytest.CollectReport, pytest.CollectReport]
+
+
+@pytest.fixture(autouse=True)
+def log_configured_afresh() -> Iterator[None]:
+    """Leave the log of a program that ran within a test, its level above all, to no test after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,12 +18,6 @@ from app.secret import Secret
 PLANTED = "planted-secret-4711"
 
 
-@pytest.fixture(autouse=True)
-def configured_afresh() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
-
-
 class Listener:
     """Stands where the journal's socket would be, and reads the datagrams of its native protocol."""
 
