@@ -128,6 +128,8 @@ def appliance(lab: Lab, layer: Path, authority: Authority, name: str) -> Applian
     box.run("update-ca-certificates")
     box.put(TRUSTED, authority.root)
     change(box, CHECK, Service=[f"Environment=OPS_TLS_AUTHORITY={TRUSTED}"])  # some deploy the proxy alone
+    # Debian's timer draws its delay anew at each reload of systemd, and would at times run it between two of our steps.
+    change(box, "certbot.timer", Timer=["RandomizedDelaySec=0"])
     authority.finds(box.address)
     asked = {"trading_acme_email": "ops@example.test", "trading_acme_directory_url": authority.directory}
     return Appliance(box, Ansible(lab.claim.state / f"controller-{name}", box, variables=VARIABLES | asked))
