@@ -267,7 +267,7 @@ class Store:
     def trades(self, after: int = 0) -> Iterator[tuple[int, Trade]]:
         """Yield the closed trades after an entry number, each with its own number."""
         for row in self._rows("kind = 'TradeClosed' AND seq > ? ORDER BY seq", after):
-            yield row.seq, msgspec.json.decode(row.body, type=ledger.TradeClosed).trade
+            yield row.seq, _closed.decode(row.body).trade
 
     def commands(self, after: int) -> list[Command]:
         """Return the commands left after number `after`, oldest first."""
@@ -276,7 +276,7 @@ class Store:
     def outcome(self, command_id: int, after: int = 0) -> ledger.CommandHandled | None:
         """Return what came of a command, None while the engine has not taken it."""
         for row in self._rows("kind = 'CommandHandled' AND seq > ? ORDER BY seq DESC LIMIT 1000", after):
-            body = msgspec.json.decode(row.body, type=ledger.CommandHandled)
+            body = _handled.decode(row.body)
             if body.command_id == command_id:
                 return body
         return None
@@ -387,3 +387,6 @@ def read_all(store: Store, after: int = 0) -> Iterator[Entry]:
     while page := store.entries(after):
         yield from page
         after = page[-1].seq
+
+
+_closed, _handled = msgspec.json.Decoder(ledger.TradeClosed), msgspec.json.Decoder(ledger.CommandHandled)

@@ -12,12 +12,23 @@ import stat
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from app.watched import CheckAnswer, Status, Watched, WatchedChecks
+from app.watched import (
+    AlertAnswer,
+    BackupAnswer,
+    CheckAnswer,
+    FlipAnswer,
+    LeakAnswer,
+    ReportAnswer,
+    Status,
+    UnitAnswer,
+    Watched,
+    WatchedChecks,
+)
 
 PUBLISHED, REPORTS = "published", "reports"
 BELIEVED = timedelta(minutes=15)  # where the file does not say until when
@@ -50,7 +61,7 @@ def read(directory: Path, topic: str, kind: type[Item], now: datetime) -> Known[
     """Read what the watcher left in `directory` on a topic. Never raise: what cannot be read is not known."""
     path = directory / PUBLISHED / f"{topic}.json"
     try:
-        file = msgspec.json.decode(_content(directory, path), type=File[kind])  # type: ignore[valid-type]
+        file: File[Item] = _decoders[kind].decode(_content(directory, path))
     except FileNotFoundError:
         return Known(f"the watcher has left nothing here yet ({path})", None, None, [])
     except OSError as fault:
@@ -116,3 +127,14 @@ def _span(length: timedelta) -> str:
     minutes = int(length.total_seconds() // 60)
     days, hours = minutes // 1440, minutes // 60
     return f"{days} days" if days > 1 else f"{hours} h" if hours > 1 else f"{minutes} min"
+
+
+_decoders: dict[type[Struct], msgspec.json.Decoder[Any]] = {
+    CheckAnswer: msgspec.json.Decoder(File[CheckAnswer]),
+    FlipAnswer: msgspec.json.Decoder(File[FlipAnswer]),
+    AlertAnswer: msgspec.json.Decoder(File[AlertAnswer]),
+    LeakAnswer: msgspec.json.Decoder(File[LeakAnswer]),
+    UnitAnswer: msgspec.json.Decoder(File[UnitAnswer]),
+    ReportAnswer: msgspec.json.Decoder(File[ReportAnswer]),
+    BackupAnswer: msgspec.json.Decoder(File[BackupAnswer]),
+}

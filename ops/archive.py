@@ -50,7 +50,7 @@ def archive(settings: Settings) -> list[Item]:
     """Return the reports that there are, the newest first. Raise OpsError if that cannot be read."""
     folder = settings.home / FOLDER
     try:
-        return msgspec.json.decode((folder / INDEX).read_bytes(), type=list[Item])
+        return _items.decode((folder / INDEX).read_bytes())
     except FileNotFoundError:
         return _listing(folder)
     except (OSError, msgspec.MsgspecError) as fault:
@@ -119,7 +119,7 @@ def _listing(folder: Path) -> list[Item]:
         if not NAME.fullmatch(path.stem):
             continue
         try:
-            head = msgspec.json.decode(path.read_bytes(), type=_Head)
+            head = _head.decode(path.read_bytes())
         except (OSError, msgspec.MsgspecError):
             continue
         files = tuple(f"{path.stem}{kind}" for kind in KINDS if path.with_suffix(kind).exists())
@@ -155,3 +155,6 @@ def _write(folder: Path, name: str, data: bytes) -> None:
         draft.replace(folder / name)
     finally:
         draft.unlink(missing_ok=True)
+
+
+_items, _head = msgspec.json.Decoder(list[Item]), msgspec.json.Decoder(_Head)

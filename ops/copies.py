@@ -88,7 +88,7 @@ def listing(directory: Path) -> list[Copy]:
 
 def _manifest(path: Path) -> Manifest | None:
     try:
-        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
+        manifest = _manifests.decode((path / MANIFEST).read_bytes())
         sizes = {name: (path / name).stat().st_size for name in manifest.files}
     except (OSError, msgspec.MsgspecError):
         return None
@@ -207,3 +207,6 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+_manifests = msgspec.json.Decoder(Manifest)

@@ -158,7 +158,7 @@ class Memory:
 
     def states(self) -> dict[str, State]:
         rows = self.all("SELECT name, state FROM checks")
-        return dict(readable(rows, lambda row: (row[0], msgspec.json.decode(row[1], type=State))))
+        return dict(readable(rows, lambda row: (row[0], _state.decode(row[1]))))
 
     def results(self) -> dict[str, Remembered]:
         """Return the last result of each check."""
@@ -393,7 +393,7 @@ def readable(rows: Iterable[tuple[Any, ...]], read: Callable[[tuple[Any, ...]], 
 
 def _remembered(row: tuple[Any, ...]) -> Remembered:
     _, since, at, result = row
-    return Remembered(moment.parse(since), moment.parse(at), msgspec.json.decode(result, type=Result))
+    return Remembered(moment.parse(since), moment.parse(at), _result.decode(result))
 
 
 def _message(row: tuple[Any, ...]) -> Message:
@@ -424,3 +424,6 @@ def _plain_errors(path: Path | None) -> Iterator[None]:
         raise OpsError(
             f"{path or 'the memory'} cannot be used: {fault}; check space and owner: df -h, ls -l"
         ) from fault
+
+
+_state, _result = msgspec.json.Decoder(State), msgspec.json.Decoder(Result)

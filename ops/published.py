@@ -121,7 +121,7 @@ def again(memory: Memory, settings: Settings, topic: str, now: datetime) -> None
     """
     folder = settings.home / FOLDER
     try:
-        left = msgspec.json.decode((folder / f"{topic}.json").read_bytes(), type=_Left)
+        left = _left.decode((folder / f"{topic}.json").read_bytes())
         items = TOPICS[topic](Sight(memory, settings, (), now))
         _put(folder, topic, {"at": left.at, "until": left.until, "items": items})
     except FileNotFoundError:
@@ -229,7 +229,7 @@ def _backups(sight: Sight) -> list[BackupItem]:
     stamp = stamps.read(sight.settings, "backup")
     if stamp is None:
         return []
-    found = msgspec.convert(stamp.found, _Backups)
+    found = _backup.decode(msgspec.json.encode(stamp.found))
     if found.copies and not found.every:
         raise OpsError("the last backup was made by an earlier release, which did not tell of each copy")
     return [BackupItem(one.name, one.at, one.bytes, True, one.seq) for one in found.every]
@@ -248,3 +248,6 @@ TOPICS: dict[str, Callable[[Sight], Sequence[Struct]]] = {
     "reports": _reports,
     "backups": _backups,
 }
+
+
+_left, _backup = msgspec.json.Decoder(_Left), msgspec.json.Decoder(_Backups)

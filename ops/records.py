@@ -94,7 +94,7 @@ class Change(Struct, frozen=True):
 
 def sources(memory: Memory) -> dict[str, Source]:
     rows = memory.all("SELECT name, state, summary, section, first, detail FROM sources ORDER BY name")
-    return dict(readable(rows, lambda row: (row[0], Source(msgspec.json.decode(row[1], type=State), *row[2:]))))
+    return dict(readable(rows, lambda row: (row[0], Source(_state.decode(row[1]), *row[2:]))))
 
 
 def keep_source(memory: Memory, source: Source) -> None:
@@ -279,7 +279,7 @@ def alerts(memory: Memory, now: datetime) -> list[Alert]:
     ):
         silenced = None if ended else over(name, quiet)
         phase = Phase.SILENCED if silenced else Phase(state)
-        known = next(iter(readable([(ack,)], lambda row: msgspec.json.decode(row[0], type=Ack))), None) if ack else None
+        known = next(iter(readable([(ack,)], lambda row: _ack.decode(row[0]))), None) if ack else None
         found.append(
             Alert(
                 *(number, name, phase, Status(status), moment.parse(since), summary, section, known, silenced),
@@ -371,3 +371,6 @@ def clean(memory: Memory, now: datetime) -> None:
 def waiting(memory: Memory) -> Sequence[Message]:
     """Return the messages that wait to be told with others in one."""
     return [message for message in memory.outbox() if message.held]
+
+
+_state, _ack = msgspec.json.Decoder(State), msgspec.json.Decoder(Ack)

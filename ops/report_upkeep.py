@@ -114,7 +114,7 @@ def _lifetime(result: Remembered | None) -> Line:
 
 def _verdict(path: Path) -> Verdict | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Verdict)
+        return _verdicts.decode(path.read_bytes())
     except FileNotFoundError:
         return None
 
@@ -207,3 +207,6 @@ def _answers(out: str, hint: str) -> Iterator[Line]:
 
 def _status(verdict: str) -> Status:
     return Status.OK if verdict == "ok" else Status.CRITICAL
+
+
+_verdicts = msgspec.json.Decoder(Verdict)

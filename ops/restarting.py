@@ -117,7 +117,7 @@ def _orders(settings: Settings) -> str:
 
 def _asked(settings: Settings) -> Request | None:
     try:
-        return msgspec.json.decode((settings.home / REQUEST).read_bytes(), type=Request)
+        return _wanted.decode((settings.home / REQUEST).read_bytes())
     except (OSError, msgspec.MsgspecError):
         return None  # there is none; one that cannot be read is none
 
@@ -151,7 +151,7 @@ def restarts(settings: Settings) -> list[Restart]:
     """Return what root did, oldest first. Raise OpsError if its record cannot be read."""
     path = Path(settings.ops_restart_dir) / RECORD
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Restart])
+        return _restarts.decode(path.read_bytes())
     except FileNotFoundError:
         return []
     except (OSError, msgspec.MsgspecError) as fault:
@@ -195,7 +195,7 @@ def _request(path: Path) -> Request:
             text = file.read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
             raise OpsError(f"{path} is no request: it is too long")
-        return msgspec.json.decode(text, type=Request)
+        return _wanted.decode(text)
     except (OSError, msgspec.MsgspecError) as fault:
         raise OpsError(f"{path} is no request: {fault}") from fault
 
@@ -229,3 +229,6 @@ def _leave(path: Path, content: object) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+_wanted, _restarts = msgspec.json.Decoder(Request), msgspec.json.Decoder(list[Restart])

@@ -196,7 +196,7 @@ def recent(memory: Memory, now: datetime, faults: Iterable[str] = ()) -> Series:
 
 def _ran(memory: Memory) -> list[Running]:
     text = memory.fact(RUNNING)
-    return msgspec.json.decode(text, type=list[Running]) if text else []
+    return _running.decode(text) if text else []
 
 
 def _life(memory: Memory, one: Running, since: str, until: str) -> Life:
@@ -211,3 +211,6 @@ def verdicts(memory: Memory, settings: Settings, now: datetime) -> list[Verdict]
         raise OpsError("; ".join(series.faults))
     last = memory.results().get("leaks")
     return all_of(series, last.result.values if last else {}, settings)
+
+
+_running = msgspec.json.Decoder(list[Running])

@@ -80,7 +80,7 @@ def read(settings: Settings, job: str) -> Stamp | None:
     """Return the last stamp of a job, None if it never left one. Raise OpsError if it cannot be read."""
     path = settings.home / FOLDER / f"{job}.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Stamp)
+        return _stamps.decode(path.read_bytes())
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, OSError) as fault:
@@ -92,3 +92,6 @@ def words(fault: BaseException) -> str:
     if isinstance(fault, OSError) and fault.strerror:
         return f"{fault.filename}: {fault.strerror}" if fault.filename else fault.strerror
     return str(fault)
+
+
+_stamps = msgspec.json.Decoder(Stamp)

@@ -25,6 +25,10 @@ STRATEGY = "errors model strategies.indicators"
 API = "api.call api.problems errors schemas"
 TRADECTL = "cli.client cli.tables cli.words config errors schemas"
 
+PLAIN_FORMS = {"dict", "list", "tuple", "str", "int", "float", "bool", "bytes", "Any"}
+# These work out forms when they are asked to: settings at the start, bodies of requests in the event loop alone.
+IN_ONE_THREAD = {("app", "config"), ("ops", "config"), ("app", "api.call")}
+
 # file -> what it may import of ours; `app` alone is the package with its version
 MAY_IMPORT = {
     "app": "",
@@ -439,6 +443,32 @@ def test_nothing_is_imported_inside_a_function(module: Module) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
     assert not late
+
+
+@every_module_of_both
+def test_no_form_of_a_message_is_first_worked_out_while_threads_run(module: Module) -> None:
+    """msgspec works out a Struct's form at its first use, and two threads that do so at once end the process.
+
+    So a decoder is made where its module is imported. Forms without a Struct need no working out.
+    """
+    late = [
+        f"{module.path.name}:{node.lineno}"
+        for function in module.functions()
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and _works_out_a_form(node)
+    ]
+    assert not late or (module.package, module.name) in IN_ONE_THREAD
+
+
+def _works_out_a_form(call: ast.Call) -> bool:
+    name = ast.unparse(call.func)
+    kinds = [word.value for word in call.keywords if word.arg == "type"]
+    if name == "msgspec.convert" or name.endswith(".Decoder"):
+        kinds = call.args[-1:] if name == "msgspec.convert" else call.args
+    elif not name.startswith("msgspec."):
+        return False
+    words = {node.id for kind in kinds for node in ast.walk(kind) if isinstance(node, ast.Name)}
+    return not words <= PLAIN_FORMS
 
 
 @every_module

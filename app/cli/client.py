@@ -101,7 +101,7 @@ def _content(answer: httpx.Response, url: str) -> bytes:
     if "json" not in answer.headers.get("content-type", ""):
         raise TradingError(f"{url} answers {answer.status_code}, but not as this API does; is it another program's?")
     if answer.is_error:
-        raise _error(msgspec.json.decode(answer.content, type=Problem), answer.status_code)
+        raise _error(_problem.decode(answer.content), answer.status_code)
     return answer.content
 
 
@@ -115,3 +115,6 @@ def _kinds(kind: type[TradingError]) -> Iterator[type[TradingError]]:
     yield kind
     for leaf in kind.__subclasses__():
         yield from _kinds(leaf)
+
+
+_problem = msgspec.json.Decoder(Problem)

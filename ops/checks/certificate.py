@@ -142,7 +142,7 @@ def _compare(wire: Certificate, path: Path) -> Finding:
 
 def _renewal(wire: Certificate, path: Path) -> Finding:
     try:
-        verdict = msgspec.json.decode(path.read_bytes(), type=Verdict)
+        verdict = _verdict.decode(path.read_bytes())
     except FileNotFoundError:
         status = Status.OK if wire.self_signed else Status.WARN
         return Finding("renewal", status, f"no renewal has left its verdict in {path}")
@@ -156,3 +156,6 @@ def _renewal(wire: Certificate, path: Path) -> Finding:
         return Finding("renewal", Status.OK, "")
     text = f"the renewal of {moment.told(verdict.at)} was not put in place: {verdict.what}"
     return Finding("renewal", Status.CRITICAL, text)
+
+
+_verdict = msgspec.json.Decoder(Verdict)

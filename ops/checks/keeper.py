@@ -70,6 +70,9 @@ def _how(code: int) -> str:
 def _read(path: Path) -> tuple[Death, ...]:
     """Return what died. Raise OpsError if the file cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Deaths).deaths
+        return _deaths.decode(path.read_bytes()).deaths
     except (OSError, msgspec.MsgspecError) as fault:
         raise OpsError(f"{path} does not say what died ({fault}); start `tradectl run` anew") from fault
+
+
+_deaths = msgspec.json.Decoder(_Deaths)

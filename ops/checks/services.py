@@ -62,7 +62,7 @@ def failed(context: Context) -> Outcome:
     """Has any other unit of the machine failed, Debian's or one made by hand? Those that have to be well are above."""
     said = program(LIST_FAILED, 10)
     try:
-        listed = msgspec.json.decode(said, type=list[Listed])
+        listed = _list.decode(said)
     except msgspec.MsgspecError as fault:
         raise OpsError(f"systemctl list-units answers what cannot be read ({fault})") from fault
     own = watched(context.settings)
@@ -183,3 +183,6 @@ def judge_restarts(name: str, now: Value, before: Value) -> Finding:
 
 def _counts(unit: Mapping[str, str]) -> bool:
     return unit.get("NRestarts", "").isdigit()
+
+
+_list = msgspec.json.Decoder(list[Listed])

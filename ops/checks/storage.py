@@ -77,7 +77,7 @@ def copies(context: Context) -> Outcome:
 def _found(stamp: Stamp) -> Found:
     """Read what the backup job saw. Raise OpsError if its stamp does not say."""
     try:
-        return msgspec.convert(stamp.found, Found)
+        return _seen.decode(msgspec.json.encode(stamp.found))
     except msgspec.ValidationError as fault:
         raise OpsError(f"the stamp of the backup does not say what copies there are ({fault}): {stamp.what}") from fault
 
@@ -190,3 +190,6 @@ def judge_drill(stamp: Stamp | None, account: bool, context: Context) -> Finding
         return Finding("drill", Status.WARN, f"{text}; systemctl start trading-drill")
     text = f"a copy was restored on trial {moment.span(age)} ago: {stamp.what}; {limits}"
     return Finding("drill", above(age / timedelta(days=1), warn, critical), text)
+
+
+_seen = msgspec.json.Decoder(Found)

@@ -139,7 +139,7 @@ def timers(context: Context) -> Outcome:
     settings = context.settings
     said = program(["systemctl", "list-timers", "--all", "--no-pager", "--output=json"], 10)
     try:
-        found = msgspec.json.decode(said, type=list[Timer])
+        found = _timers.decode(said)
     except msgspec.MsgspecError as fault:
         raise OpsError(f"systemctl list-timers answers what cannot be read ({fault})") from fault
     if not found:
@@ -161,3 +161,6 @@ def judge_timer(timer: Timer, context: Context) -> Iterator[Finding]:
         text = f"{timer.unit} was due at {moment.told(due)} and is {moment.span(late)} behind"
         limits = f"warned of above {settings.ops_timers_warn:g} min, critical above {settings.ops_timers_critical:g}"
         yield Finding(timer.unit, found, f"{text}; {limits}; systemctl status {timer.unit}")
+
+
+_timers = msgspec.json.Decoder(list[Timer])

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deploy.box import Box
-from deploy.watching import JOBS, Ear, change, wait_until_done, wait_until_up
+from deploy.watching import JOBS, NEVER, Ear, change, wait_until_done, wait_until_up
 from support.matrix import Row, keep
 
 CHECK = "trading-check.service"
@@ -42,7 +42,6 @@ SETTINGS = {
     "OPS_REDIS_SLOW_CRITICAL": "1000",
     "OPS_TLS_AUTHORITY": "/etc/ssl/authority.pem",  # whose certificates `certify` has served
 }
-NEVER = ["OnCalendar=", "OnCalendar=2099-01-01 00:00:00 UTC"]
 BAD = """
     SELECT name, summary FROM checks WHERE status != 'OK'
     UNION SELECT name, summary FROM sources WHERE json_extract(state, '$.status') != 'OK'
@@ -96,7 +95,7 @@ class House:
 
     def get_well(self, seconds: float = 90) -> None:
         """Wait until the application says that it is."""
-        self.box.wait_for("curl -fs -m 5 http://127.0.0.1:8000/health | grep -q '\"healthy\"'", seconds, every=0.5)
+        self.box.wait_for("curl -s -m 5 http://127.0.0.1:8000/health | tee /dev/stderr | grep -q '\"healthy\"'", seconds, every=0.5)
 
     def forget(self) -> None:
         """Let the watcher know of a well machine and of nothing since."""

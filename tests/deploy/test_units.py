@@ -13,6 +13,7 @@ from deploy.lab import Lab
 from deploy.watching import (
     JOBS,
     LONG_LIVED,
+    NEVER,
     Ear,
     alerts_begun,
     by_hand,
@@ -53,7 +54,8 @@ STATUS = "http://127.0.0.1:8000/api/v1/trading/status"
 def box(lab: Lab, deployed_layer: Path, ear: Ear) -> Iterator[Box]:
     """A machine that every test leaves as it found it: everything up, no job by the clock."""
     box = lab.up("units", deployed_layer)
-    by_hand(wait_until_up(box))
+    change(wait_until_up(box), WATCHER, Timer=NEVER)  # it is started with the target, and must not look in between
+    by_hand(box)
     ear.belongs_to(box)
     yield box
     lab.remove(box)
@@ -162,6 +164,7 @@ def test_stopping_the_target_stops_everything_and_starting_it_starts_everything(
     assert pids(box, REDIS, NGINX) == beside
     assert box.ssh(f"curl --silent --max-time 5 {STATUS}").returncode == 7, "the port is closed"
     box.ssh("systemctl start trading-check")
+    assert len(ear.messages) == 1, ear.messages
     (told,) = ear.messages
     print(f"{told['title']}\n{told['message']}")
     assert "CRITICAL services: everything was stopped by hand since" in told["message"]
