@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -139,17 +139,23 @@ def invested(laptop: Laptop) -> int:
     return len(laptop.get("/api/v1/trading/portfolio").get("positions", []))
 
 
+def lost(laptop: Laptop) -> float:
+    return -float(laptop.get("/api/v1/trading/portfolio")["daily_pnl"])
+
+
+def move_until(over: Callable[[], bool], factor: float, laptop: Laptop) -> None:
+    """Multiply all prices again and again, whenever something is held and was looked at."""
+    while not over():
+        wait_for(lambda: invested(laptop) > 0 or over(), "something is bought", laptop)
+        laptop.outside.jump(factor)
+        laptop.wait_for_look()
+
+
 def test_a_daily_loss_beyond_the_limit_is_told_with_both_figures(laptop: Laptop) -> None:
     episode = Episode(laptop, "loss")
-    wait_for(lambda: invested(laptop) > 0, "something is bought", laptop)
-    laptop.outside.jump(0.97)
-    assert not lacking(episode.wait_until_told(), "loss", r"\d+\.\d\d were lost today, more than 30 .OPS_DAILY_LOSS.")
-    won = 0
-    while not episode.ending():
-        wait_for(lambda: invested(laptop) > 0 or bool(episode.ending()), "something is bought", laptop)
-        laptop.outside.jump(1.03)
-        won += 1
-        laptop.wait_for_look()
+    move_until(lambda: bool(episode.firing()), 0.97, laptop)
+    assert not lacking(episode.wait_until_told(), "loss", r"\d+\.\d\d were lost today, more than 200 .OPS_DAILY_LOSS.")
+    move_until(lambda: bool(episode.ending()) and lost(laptop) < 100, 1.03, laptop)  # far enough from the limit
     episode.wait_for_the_end()
     keep(episode.row(fault="daily loss beyond OPS_DAILY_LOSS", recovered="by the market: the loss was made good"))
 

@@ -52,7 +52,7 @@ SETTINGS = {
     "OPS_ALERT_CALM_LOOKS": "1",
     "OPS_ALERT_FLAPS": "100",
     "OPS_ALERT_HOURLY": "1000",
-    "OPS_DAILY_LOSS": "30",
+    "OPS_DAILY_LOSS": "200",  # more than the strategies lose by themselves while a test is slow
     "OPS_DAILY_LOSS_SHARE": "0",
     "OPS_NO_TRADE_HOURS": "0",
     "OPS_LOOP_WARN": "8",
