@@ -95,7 +95,9 @@ class House:
 
     def get_well(self, seconds: float = 90) -> None:
         """Wait until the application says that it is."""
-        self.box.wait_for("curl -s -m 5 http://127.0.0.1:8000/health | tee /dev/stderr | grep -q '\"healthy\"'", seconds, every=0.5)
+        self.box.wait_for(
+            "curl -s -m 5 http://127.0.0.1:8000/health | tee /dev/stderr | grep -q '\"healthy\"'", seconds, every=0.5
+        )
 
     def forget(self) -> None:
         """Let the watcher know of a well machine and of nothing since."""

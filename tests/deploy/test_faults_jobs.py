@@ -1,4 +1,4 @@
-"""The fault matrix of a machine, its third part: jobs, settings, those who are to be told, and the host itself."""
+"""The fault matrix of a machine, its third part: jobs, settings, disks, who is to be told, and the host itself."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from deploy.watching import APPRISE, Ear, change, undo, wait_until_up
 from support.mail import mailbox
 from support.matrix import Row, keep
 
+ENGINE, API = "trading-engine.service", "trading-api.service"
 STAMP = "/var/lib/trading-ops/stamps/backup.json"
 
 
@@ -77,6 +78,58 @@ def test_a_kernel_that_is_set_otherwise(house: House, box: Box) -> None:
         assert "net.ipv4.tcp_syncookies" in said
         case.stays_told_once()
         case.mended("systemctl restart systemd-sysctl")
+        case.ends()
+
+
+# -- disks: on a machine whose engine nothing else kills, since four starts in ten minutes halt trading ----------------
+
+
+def test_a_disk_that_is_full(house: House, box: Box) -> None:
+    with house.suffers(fault="disk full (of the copies)") as case:
+        box.small_disk("/var/backups/trading", 16 * 1024)
+        case.begins()
+        box.fill("/var/backups/trading")
+        said = case.told("disk")
+        assert "/var/backups/trading has 0.0% free" in said
+        case.stays_told_once()
+        box.free("/var/backups/trading")
+        case.mended("umount /var/backups/trading")
+        case.ends()
+
+
+def test_a_disk_that_is_full_under_the_ledger(house: House, box: Box) -> None:
+    data, ours = "/var/lib/trading", f"{API} {ENGINE}"
+    box.run(f"systemctl stop {ours}")
+    box.small_disk(data, 64 * 1024)
+    box.run(f"systemctl start {ours}")
+    house.get_well()
+    with house.suffers(fault="disk full (of the ledger)") as case:
+        case.begins()
+        box.fill(data)
+        said = case.told("disk")
+        assert f"{data} has 0.0% free" in said
+        case.stays_told_once(4)
+        box.free(data)
+        again = f"systemctl reset-failed {ENGINE}; systemctl start {ENGINE}"
+        case.mended(again, well=house.get_well)
+        case.by_operator(f"space is made, then `{again}`")
+        case.ends()
+    box.run(f"systemctl stop {ours}; cp -a {data} /root/data; umount {data}; cp -a /root/data/. {data}/")
+    box.run(f"systemctl start {ours}")
+    house.get_well()
+
+
+def test_inodes_that_are_gone(house: House, box: Box) -> None:
+    where = "/var/backups/trading"
+    with house.suffers(fault="inodes gone (of the copies)") as case:
+        box.small_disk(where, 16 * 1024)
+        box.run(f"mount -o remount,nr_inodes=200 {where}")
+        case.hurts(f"cd {where}; i=0; while touch filler-$i 2>/dev/null; do i=$((i+1)); done")
+        said = case.told("disk")
+        assert "of its inodes free" in said
+        case.stays_told_once()
+        box.run(f"rm {where}/filler-*")
+        case.mended(f"umount {where}")
         case.ends()
 
 
