@@ -17,7 +17,7 @@ from app.store import Store, has_ledger, read_all
 
 SLOW = {  # time closes a bar two seconds after its end, and its order waits for the next quote, which is later
     "SIMULATION_TICK_MS": "7000",
-    "STRATEGIES": "sma_cross:fast=1:slow=2,momentum,donchian:entry=2:exit=1",
+    "STRATEGIES": "donchian:entry=2:exit=100000",  # one that never exits: no signal may cancel the order that works
     "RISK_MAX_ORDERS_PER_MINUTE": "",
 }
 QUICK = 30.0  # seconds from the wish to stop until the next engine trades, at most; one second where nothing else runs
