@@ -279,7 +279,7 @@ def test_an_engine_that_does_not_answer_is_a_time_out_that_names_the_command(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with appliance(tmp_path_factory.mktemp("frozen"), redis=False) as running:
-        running.engine.freeze()
+        running.freeze_engine()
         answer = running.post(f"{TRADING}/stop", {"reason": "slow"})
         running.engine.thaw()
         assert (answer.status_code, answer.json()["code"]) == (504, "timed_out")

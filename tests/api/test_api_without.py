@@ -62,7 +62,7 @@ def test_an_engine_that_stopped_cleanly_is_told_from_one_that_died(tmp_path: Pat
 
 def test_a_frozen_loop_is_unhealthy_though_the_process_lives(tmp_path: Path) -> None:
     with appliance(tmp_path, redis=False) as running:
-        running.engine.freeze()
+        running.freeze_engine()
         wait_until(lambda: running.client.get("/health").status_code == 503, "the standstill is seen")
         assert "has not moved" in reasons(running, 503)
         assert running.status()["engine_running"] is False

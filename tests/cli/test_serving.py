@@ -119,7 +119,7 @@ def test_a_command_that_waits_for_the_engine_is_answered_before_the_process_ends
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
         service = start_activated(running, held)
         assert ask(url) == 200
-        running.engine.freeze()
+        running.freeze_engine()
         answers: list[httpx.Response] = []
         command = threading.Thread(
             target=lambda: answers.append(

