@@ -11,7 +11,6 @@ TradingError                 something a person or a caller can act on
 │   ├── StoreFull            no space left: free some, then start again
 │   └── LeaseLost            another engine took over: this one must not write again
 ├── LeaseHeld                another engine runs on this account: leave it or stop it
-├── Fenced                   the account lives on another machine: leave it there, or restore it here
 ├── FeedError                a provider misbehaved: asked again later, meanwhile another one answers
 │   ├── WrongKey             it does not take our key: the operator corrects it, it is never tried again
 │   ├── NotEntitled          our plan does not include this: never asked again, another provider does it
@@ -22,8 +21,6 @@ TradingError                 something a person or a caller can act on
 ├── NotRunning               the appliance does not answer: start it
 ├── TimedOut                 the answer did not come in time: ask again before repeating
 ├── Refused                  understood and denied, with the reason
-├── WrongPassword            name or password is wrong, which of them is not told: type them again
-├── TooManyTries             one guesses too often: wait as long as it says
 └── Halted                   trading is halted; release it first
 """
 
@@ -86,11 +83,6 @@ class LeaseHeld(TradingError):
     exit_code = 6
 
 
-class Fenced(TradingError):
-    code = "fenced"
-    exit_code = 6
-
-
 class FeedError(TradingError):
     code = "feed"
 
@@ -140,20 +132,6 @@ class TimedOut(TradingError):
 
 class Refused(TradingError):
     code = "refused"
-
-
-class WrongPassword(TradingError):
-    code = "wrong_password"
-
-
-class TooManyTries(TradingError):
-    """`seconds` is how long it is until the next try."""
-
-    code = "too_many_tries"
-
-    def __init__(self, text: str, seconds: float = 0.0) -> None:
-        super().__init__(text)
-        self.seconds = seconds
 
 
 class Halted(TradingError):

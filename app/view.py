@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from app import fence, lease, ledger, snapshot
+from app import lease, ledger, snapshot
 from app.cache import Cache
 from app.clock import LiveClock
 from app.errors import NotRunning, StoreError, StoreMissing
-from app.fence import Fence
 from app.ledger import Entry
 from app.model import Trade
 from app.performance import Point, Result
@@ -41,7 +40,6 @@ class View:
         self.points: list[Point] = []
         self.snapshot: Snapshot | None = None
         self.fault: str | None = None
-        self.fence: Fence | None = None
         self._store: Store | None = None
         self._file = 0
         self._changed = -1
@@ -87,7 +85,7 @@ class View:
 
     def look(self) -> None:
         """Take in what was written since the last look. What goes wrong is kept in `fault`, the picture stays."""
-        self._pause, self.fence = FOLLOW_SECONDS, fence.stands(self.directory)
+        self._pause = FOLLOW_SECONDS
         try:
             if self._store is None or self._file != _identity(self._store.path):
                 self._open()

@@ -23,7 +23,6 @@ LONGEST_FILE = 450
 CORE = "errors model clock"
 STRATEGY = "errors model strategies.indicators"
 API = "api.call api.problems errors schemas"
-DOOR = "api.auth api.call api.door api.problems errors"
 TRADECTL = "cli.client cli.tables cli.words config errors schemas"
 
 PLAIN_FORMS = {"dict", "list", "tuple", "str", "int", "float", "bool", "bytes", "Any"}
@@ -47,14 +46,12 @@ MAY_IMPORT = {
     "log": "secret",
     "memory": "clock log",
     "lease": "errors",
-    "marker": "errors",
-    "fence": "clock errors marker",
     "config": "errors limits model secret",
     # the books
     "ledger": CORE,
     "holdings": "model",
     "portfolio": f"{CORE} holdings ledger",
-    "store": f"{CORE} ledger marker portfolio",
+    "store": f"{CORE} ledger portfolio",
     # where events come from, where orders go
     "stream": CORE,
     "feed": "errors model",
@@ -119,23 +116,12 @@ MAY_IMPORT = {
     "strategies.registry",
     "market": f"{CORE} config feed feed.providers feed.replay feed.simulated portfolio sessions",
     "live": f"app {CORE} broker.simulated cache config control decision desk engine feed feed.bars feed.replay "
-    "fence guard lease ledger log loop market marker memory narrate notify portfolio publisher recording store "
-    "strategies strategies.registry stream telemetry",
-    "reconciling": f"app {CORE} broker config control engine fence holdings ledger lease live market marker portfolio "
-    "store",
-    "chain": f"{CORE} lease ledger marker portfolio store",
-    "export": f"{CORE} chain lease ledger portfolio store",
-    "cutting": f"{CORE} chain control fence ledger marker portfolio store",
+    "guard lease ledger log loop market memory narrate notify portfolio publisher recording store strategies "
+    "strategies.registry stream telemetry",
     "recording": f"{CORE} log portfolio stream",
     "replay": f"{CORE} backtest config desk engine guard ledger live loop market portfolio recording store",
     # answers: they read, and leave commands
-    # who may sign in, and who is: apart from the account
-    "lockout": "",
-    "passwords": "errors",
-    "people": "errors marker tokens",
-    "signed_in": "errors lockout",
-    "signins": "clock errors lockout log passwords people signed_in tokens",
-    "view": f"{CORE} cache fence lease ledger performance portfolio snapshot store",
+    "view": f"{CORE} cache lease ledger performance portfolio snapshot store",
     "schemas": "model performance",
     "queries": "app config errors feed holdings model performance portfolio schemas snapshot strategies.registry view",
     "history": "errors ledger model schemas view",
@@ -148,8 +134,8 @@ MAY_IMPORT = {
     "api.call": "config errors schemas view",
     "api.commands": f"{API} api.described control history ledger model queries view",
     "api.described": "app",
-    "api.door": "api.auth api.call api.problems clock errors schemas signins tokens",
-    "api.events": f"{API} api.door history ledger view",
+    "api.door": "api.auth api.call api.problems errors schemas tokens",
+    "api.events": f"{API} history ledger view",
     "api.health": f"{API} queries",
     "api.market": f"{API} queries",
     "api.metrics": f"{API} api.door api.events log queries snapshot view",
@@ -157,27 +143,8 @@ MAY_IMPORT = {
     "api.problems": "api.call errors log schemas",
     "api.questions": "errors",
     "api.trading": f"{API} clock history performance queries",
-    "web": "",
-    "web.account": f"{DOOR} signins web.room web.signing",
-    "web.achieved": "api.call api.trading errors performance queries schemas view web.overview web.room web.signing",
-    "web.acting": "api.call api.commands api.problems errors schemas web.room web.signing",
-    "web.assets": "api.call api.problems errors",
-    "web.books": "errors history schemas view",
-    "web.glance": "config errors queries schemas view watched watcher",
-    "web.ledgers": "api.call history queries schemas web.books web.room web.signing",
-    "web.live": "log",
-    "web.looks": "history queries schemas watched watcher web.room",
-    "web.overview": "clock history ledger performance queries view web.room",
-    "web.pages": "api.call api.door api.problems errors performance web.account web.achieved web.acting web.ledgers "
-    "web.looks web.overview web.room web.signing",
-    "web.room": "app api.call api.problems errors queries view watched watcher web.assets web.glance web.live "
-    "web.signing web.words",
-    "web.sign_in": f"{DOOR} signins web.room web.signing",
-    "web.signing": f"{DOOR} signins",
-    "web.words": "",
     "main": "api.call api.commands api.described api.door api.events api.health api.market api.metrics api.ops "
-    "api.problems api.questions api.trading cache config log memory signins tokens view web.account web.assets "
-    "web.pages web.room web.sign_in web.signing",
+    "api.problems api.questions api.trading cache config log memory tokens view",
     # the command line, and everything at once
     "address": "config errors",
     "child": "log",
@@ -195,25 +162,21 @@ MAY_IMPORT = {
     "cli.diagnosis": "cli.patient errors watched watcher",
     "cli.doctor": f"app {TRADECTL} cli.diagnosis cli.page cli.patient cli.process cli.settling cli.trees clock "
     "feed.line feed.providers feed.trial lease",
-    "cli.fencing": f"{TRADECTL} cli.ledger cli.process clock fence lease marker store",
     "cli.journal": "errors log",
-    "cli.ledger": f"app {TRADECTL} cli.process cutting export history portfolio store",
+    "cli.ledger": f"{TRADECTL} history store",
     "cli.logs": "app cli.journal cli.process cli.tables clock config log",
     "cli.looking": f"{TRADECTL} strategies.registry",
     "cli.page": "cli.diagnosis cli.journal",
-    "cli.patient": f"{TRADECTL} address cache cli.process fence lease rounds secret watched watcher",
+    "cli.patient": f"{TRADECTL} address cache cli.process lease rounds secret watched watcher",
     "cli.holding": "cli.journal cli.process cli.tables clock config errors log memory",
     "cli.profile": f"{TRADECTL} cli.holding cli.logs cli.patient cli.process clock lease",
-    "cli.reconciling": "cli.tables config holdings reconciling schemas",
     "cli.replaying": "cli.ledger cli.tables errors history replay schemas",
     "cli.process": "config log",
-    "cli.running": f"{TRADECTL} cache cli.looking cli.process cli.reconciling feed.replay live log queries supervisor "
-    "view",
+    "cli.running": f"{TRADECTL} cache cli.looking cli.process feed.replay live log queries supervisor view",
     "cli.serving": "address cli.process config main notify tokens",
     "cli.settling": "cli.process clock config errors feed.providers live tokens",
-    "cli.token": "app cli.client cli.process cli.tables clock config log signins tokens",
-    "cli.users": f"app {TRADECTL} cli.process clock log passwords signins tokens",
-    "cli.judges": "cli.diagnosis cli.patient errors fence tokens watched watcher",
+    "cli.token": "cli.tables tokens",
+    "cli.judges": "cli.diagnosis cli.patient errors tokens watched watcher",
     "cli.trees": "cli.diagnosis cli.judges cli.patient cli.settling errors watched",
     "cli.watching": f"{TRADECTL} rounds",
 }
@@ -270,7 +233,7 @@ OPS_MAY_IMPORT = {
     "checks.network": "check config errors outside",
     "checks.redis": "check checks.events config errors moment",
     "checks.services": "check config errors jobs moment outside",
-    "checks.storage": "check checks.services config errors moment restic stamps",
+    "checks.storage": "check checks.services config errors moment stamps",
     "checks.upkeep": "check checks.services config errors moment outside",
     "checking": "alerts channel check checks checks.services config errors failure heartbeat machine meanings memory "
     "moment published records series stamps",
@@ -279,15 +242,8 @@ OPS_MAY_IMPORT = {
     "stamps",
     "watch": "config errors moment outside stamps",
     "copies": "config errors outside",
-    "snapshot": "moment",
-    "restic": "config errors moment outside snapshot",
-    "keeping": "moment snapshot",
-    "content": "config copies errors outside saving",
-    "backup": "config content copies errors keeping moment outside restic snapshot stamps",
-    "archiving": "backup config content copies errors moment outside restic snapshot stamps",
-    "restoring": "config content copies errors moment outside restic snapshot",
-    "verifying": "config content copies errors keeping moment restic snapshot stamps",
-    "drill": "config content copies errors moment outside restic restoring snapshot stamps",
+    "backup": "config copies errors moment stamps",
+    "drill": "config copies errors moment stamps",
     "archive": "config errors",
     "facts": "client config errors memory moment stamps",
     "journal": "errors outside",
@@ -308,9 +264,7 @@ OPS_MAY_IMPORT = {
 
 # package of others -> the only files that may import it
 ONLY_IN = {
-    "sqlite3": "store signed_in",
-    "argon2": "passwords",
-    "jinja2": "web",
+    "sqlite3": "store",
     "redis": "cache",
     "dotenv": "config",
     "structlog": "log",
@@ -322,7 +276,6 @@ ONLY_IN = {
     "prometheus_client": "telemetry api",
     "holidays": "sessions",
     "litestar": "api main web",
-    "markupsafe": "web",
     "uvicorn": "cli",
     "click": "cli",
     "rich": "cli",
@@ -579,12 +532,12 @@ def test_only_the_clock_asks_for_the_time(module: Module) -> None:
 
 
 @every_module
-def test_sql_is_written_in_the_two_books_alone(module: Module) -> None:
+def test_sql_is_written_in_the_store_alone(module: Module) -> None:
     texts = [
         node.value for node in ast.walk(module.tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
     found = [text for text in texts if SQL.match(text)]
-    assert bool(found) == (module.name in ("store", "signed_in")), found
+    assert bool(found) == (module.name == "store"), found
 
 
 @pytest.mark.parametrize("name", NO_FLOATS)

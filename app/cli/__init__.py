@@ -55,15 +55,13 @@ SECTIONS: dict[str, Table] = {
     "Study": {
         "backtest": ("app.cli.backtest:backtest", "Try a strategy on recorded bars."),
         "replay": ("app.cli.replaying:replay", "Run a recorded session again and compare."),
-        "ledger": ("app.cli.ledger:ledger", "Verify, read, export, import or cut the ledger."),
+        "ledger": ("app.cli.ledger:ledger", "Verify or read the ledger file."),
     },
     "Mend": {
         "doctor": ("app.cli.doctor:doctor", "What is wrong now, and how to mend it."),
-        "fence": ("app.cli.fencing:fence", "Which machine has the account: show, lay, lift, take."),
         "logs": ("app.cli.logs:logs", "What was logged: errors, trades, what was slow."),
         "profile": ("app.cli.profile:profile", "Where a running process spends its time, what it holds."),
-        "user": ("app.cli.users:user", "Who may sign in on the page: add, list, passwd, roles, remove."),
-        "token": ("app.cli.token:token", "Make or revoke a token for a caller from outside."),
+        "token": ("app.cli.token:token", "Make a token for a caller from outside."),
     },
     "Watch": {
         "check": ("app.cli.watching:check", "Look at everything now, and tell what changed."),
@@ -73,8 +71,8 @@ SECTIONS: dict[str, Table] = {
         "unsilence": ("app.cli.watching:unsilence", "End a silence before its time."),
         "selftest": ("app.cli.watching:selftest", "Send a test message through every channel."),
         "report": ("app.cli.watching:report", "Print a report that was made, or make one now."),
-        "backup": ("app.cli.watching:backup", "Make a verified backup; list, verify, restore."),
-        "drill": ("app.cli.watching:drill", "Restore the newest backup on trial, and compare."),
+        "backup": ("app.cli.watching:backup", "Make a verified copy of the account."),
+        "drill": ("app.cli.watching:drill", "Restore the newest copy on trial, and compare."),
     },
     "Shell": {
         "completion": ("app.cli.shell:completion", "Print the shell's completion script."),

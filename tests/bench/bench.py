@@ -22,8 +22,6 @@ from rich.table import Table
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import backtests
-import backups
-import beside
 import feeds
 import fills
 import leaks
@@ -46,8 +44,6 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "start": processes.start,
     "ops": watching.measure,
     "leaks": leaks.measure,
-    "backup": backups.measure,
-    "beside": beside.measure,
 }
 CANNOT_RUN = (TradingError, OSError, AssertionError, subprocess.SubprocessError)
 

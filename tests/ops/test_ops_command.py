@@ -43,7 +43,6 @@ WORDS = {
     "ack": ("disk", "--by", "anna"),
     "silence": ("disk", "--for", "2h", "--by", "anna", "--why", "it is known"),
     "unsilence": ("disk",),
-    "restore": ("--to", "restored"),
 }
 
 

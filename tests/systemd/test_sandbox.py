@@ -48,8 +48,7 @@ OUTSIDE = {"PrivateNetwork", "RestrictAddressFamilies"}
 LOOSER = {
     "trading-alert@.service": OUTSIDE,
     "trading-api.service": set(),
-    "trading-archive.service": set(),
-    "trading-backup.service": {"CapabilityBoundingSet", "AmbientCapabilities"},
+    "trading-backup.service": set(),
     "trading-check.service": OUTSIDE | {"ProtectHome", "PrivateUsers", "ProtectProc", "ProcSubset"},
     "trading-drill.service": set(),
     "trading-engine.service": OUTSIDE,
@@ -57,7 +56,6 @@ LOOSER = {
     "trading-monthly.service": OUTSIDE,
     "trading-morning.service": OUTSIDE,
     "trading-restart.service": set(),
-    "trading-verify.service": set(),
     "trading-weekly.service": OUTSIDE,
 }
 OF_DEBIAN = {  # what the drop-ins of Debian's units, which run as root, leave open
