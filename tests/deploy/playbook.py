@@ -30,6 +30,7 @@ PLAYBOOKS = ROOT / "ansible"
 PROGRAM = Path(sys.executable).parent / "ansible-playbook"
 GROUP = "trading"
 PLAY_SECONDS = 600
+DYING_SECONDS = 30  # a killed process is there until the system has taken it down
 RECAP = re.compile(r"^(\S+)\s+: ((?:\w+=\d+\s*)+)$", re.MULTILINE)
 SSH_COMMON = "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR"
 
@@ -128,10 +129,12 @@ class RunningPlay:
 
     def kill(self) -> Play:
         """Kill the controller: Ansible, its workers and their ssh connections, all at once and without a word."""
-        for pid in [*(process.pid for process in self._family()), self._process.pid]:
+        family = self._family()
+        for pid in [*(process.pid for process in family), self._process.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
+        psutil.wait_procs(family, timeout=DYING_SECONDS)
         self._hang_up()
         return self._play()
 
