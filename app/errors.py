@@ -11,6 +11,7 @@ TradingError                 something a person or a caller can act on
 │   ├── StoreFull            no space left: free some, then start again
 │   └── LeaseLost            another engine took over: this one must not write again
 ├── LeaseHeld                another engine runs on this account: leave it or stop it
+├── Fenced                   the account lives on another machine: leave it there, or restore it here
 ├── FeedError                a provider misbehaved: asked again later, meanwhile another one answers
 │   ├── WrongKey             it does not take our key: the operator corrects it, it is never tried again
 │   ├── NotEntitled          our plan does not include this: never asked again, another provider does it
@@ -80,6 +81,11 @@ class LeaseLost(StoreError):
 
 class LeaseHeld(TradingError):
     code = "lease_held"
+    exit_code = 6
+
+
+class Fenced(TradingError):
+    code = "fenced"
     exit_code = 6
 
 

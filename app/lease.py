@@ -7,15 +7,18 @@ Redis and no database, and anyone can read it.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import struct
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 
 from app.errors import LeaseHeld
 
 FILE_NAME = "engine.lock"
+AGAIN_SECONDS = 0.1  # between two tries
 FLOCK = "hhqqi4x"  # struct flock of Linux on 64-bit machines: type, whence, start, length, process
 
 
@@ -41,6 +44,18 @@ class Lease:
 
     def release(self) -> None:
         self._file.close()
+
+
+async def wait_for(directory: Path, seconds: float) -> Lease:
+    """Return the lease once it is free. Raise LeaseHeld if it is not within so many seconds."""
+    until = monotonic() + seconds
+    while True:
+        try:
+            return Lease(directory)
+        except LeaseHeld:
+            if monotonic() > until:
+                raise
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 def last_beat(directory: Path) -> datetime | None:

@@ -26,14 +26,16 @@ from app.control import HALT_FILE
 from app.decision import Rules
 from app.desk import Desk
 from app.engine import Engine
-from app.errors import ClockSetBack, ConfigurationError, InputError, StoreForeign, StoreMissing, TradingError
+from app.errors import ClockSetBack, ConfigurationError, Fenced, InputError, StoreMissing, TradingError
 from app.feed import Feed
 from app.feed.bars import BarBuilder
 from app.feed.replay import Replay
+from app.fence import refuse_fenced
 from app.guard import TooSlow, bounded
 from app.ledger import Entry
 from app.log import get_logger
 from app.loop import Loop
+from app.marker import account_in
 from app.market import market_of
 from app.memory import keep_house
 from app.model import Bar, Command, MarketEvent, Mode, Quote, Signal, Symbol
@@ -42,7 +44,7 @@ from app.notify import Notifier
 from app.portfolio import Portfolio
 from app.publisher import Publisher
 from app.recording import Began, Closed, Opened, Overran, Recorder
-from app.store import MARKER_NAME, Store, has_ledger
+from app.store import Store, has_ledger
 from app.strategies import Strategy
 from app.strategies.registry import create
 from app.stream import Stream, Tick
@@ -51,6 +53,7 @@ from app.telemetry import Telemetry
 TICK_SECONDS = 0.25
 COMMAND_SECONDS = 0.1
 BEAT_SECONDS = 0.5
+LEASE_SECONDS = 5.0  # in which who only looks at the account has given it back
 YIELD_EVERY = 100  # events after which the carriers get their turn
 LINE_LENGTH = 500  # events that a feed may be ahead of the loop
 SET_BACK = timedelta(minutes=1)  # a clock that was set back by less is waited for
@@ -76,10 +79,11 @@ async def serve(settings: Settings, replay: Replay | None = None, notifier: Noti
     """Trade until told to stop or until a replay ends. Raise TradingError if it cannot start or must not go on."""
     directory = settings.directory
     directory.mkdir(parents=True, exist_ok=True)
-    held, told = lease.Lease(directory), asyncio.Event()
+    held, told = await lease.wait_for(directory, LEASE_SECONDS), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # before the books are opened, so that they are always closed
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     try:
+        refuse_fenced(directory)  # with the lease in hand: whoever lays a fence then sees this engine
         session = assemble(settings, directory, replay)
         try:
             await run(session, told, held, notifier or Notifier())
@@ -120,6 +124,7 @@ def assemble(settings: Settings, directory: Path, replay: Replay | None = None) 
     broker, telemetry = paper_broker(settings, account, symbols, traded.sessions), Telemetry()
     written = Written(store, engine, telemetry, settings.snapshot_every)
     loop = Loop(engine, TimedLedger(store, telemetry), broker, written)
+    refuse_fenced(directory)  # once more: the past may have taken its time, and now orders may leave
     now = clock.now()
     if recorder:
         recorder.write(Opened(now))
@@ -151,11 +156,8 @@ def open_account(settings: Settings, directory: Path) -> tuple[Store, Portfolio,
         name = uuid4().hex[:8]
         return Store.create(directory, name), Portfolio(), name
     store = Store.open(directory)
-    account, marker = store.recover(), directory / MARKER_NAME
-    name = marker.read_text().strip() if marker.exists() else account.account
-    if account.account and name != account.account:
-        raise StoreForeign(f"{directory} belongs to account {name}, but the ledger in it is of {account.account}")
-    return store, account, name or uuid4().hex[:8]
+    account = store.recover()
+    return store, account, account_in(directory, account.account) or uuid4().hex[:8]
 
 
 def rules(settings: Settings, account: str, mode: Mode) -> Rules:
@@ -274,7 +276,8 @@ async def run(session: Session, told: asyncio.Event, held: lease.Lease, notifier
     """Carry events to the loop until the feed ends or it is told to stop, and close the books.
 
     Raise TradingError if it must not go on: the ledger cannot be written, another engine took over, or the clock was
-    set back. The books are then left as they are; the next start recovers them.
+    set back. The books are then left as they are; the next start recovers them. A fence is the exception: the last
+    backup before a move is of books that were closed.
     """
     engine, stream = session.loop.engine, Stream(session.clock)
     cache = Cache(session.settings.redis_url, session.settings.redis_password)
@@ -294,7 +297,11 @@ async def run(session: Session, told: asyncio.Event, held: lease.Lease, notifier
         expected = group.subgroup(TradingError)
         if expected is None:
             raise
-        raise first_of(expected) from None
+        fault = first_of(expected)
+        if isinstance(fault, Fenced):  # what stood in the line is left undone
+            notifier.stopping("this machine is fenced")
+            _close_books(session, session.clock.now(), "fenced")
+        raise fault from None
     finally:
         await publisher.close()
 
@@ -323,7 +330,11 @@ async def _decide(session: Session, stream: Stream, publisher: Publisher, heart:
         count += 1
         if not count % YIELD_EVERY:
             await asyncio.sleep(0)
-    reason = "the feed ended" if session.ended else "asked to stop"
+    _close_books(session, now, "the feed ended" if session.ended else "asked to stop")
+
+
+def _close_books(session: Session, now: datetime, reason: str) -> None:
+    loop = session.loop
     if session.recorder:
         session.recorder.write(Closed(now, reason))
     loop.carry_out(loop.engine.stop(now, reason), now)
@@ -365,9 +376,13 @@ async def _pump(session: Session, stream: Stream) -> None:
 
 
 async def _listen(session: Session, stream: Stream) -> None:
-    """Carry operators' commands to the line: from the store, and the halt file in the data directory."""
+    """Carry operators' commands to the line: from the store, and the halt file in the data directory.
+
+    Raise Fenced once the machine is.
+    """
     last, halt_file, seen = session.loop.engine.portfolio.last_command, session.directory / HALT_FILE, 0
     while True:
+        refuse_fenced(session.directory)
         for command in session.store.commands(last):
             stream.put(command)
             last = command.id

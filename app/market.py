@@ -31,10 +31,7 @@ def market_of(settings: Settings, account: Portfolio, replay: Replay | None) -> 
     """Return what is traded and where its prices come from; what the account still holds stays among it."""
     if replay is not None:
         return _recorded(settings, account, replay)
-    symbols = settings.symbols
-    known = {symbol.name for symbol in symbols}
-    symbols += [parse_symbol(name) for name in account.holdings() if name not in known]
-    wall = LiveClock()
+    symbols, wall = symbols_of(settings, account), LiveClock()
     if not settings.simulated:
         feed = live_feed(settings, symbols, wall, settings.directory)
         return Market(wall, feed, symbols, sessions_of(symbols))
@@ -47,6 +44,13 @@ def market_of(settings: Settings, account: Portfolio, replay: Replay | None) -> 
         warmup_bars=settings.warmup_bars,
     )
     return Market(wall, simulated, symbols, {})  # it trades round the clock
+
+
+def symbols_of(settings: Settings, account: Portfolio) -> list[Symbol]:
+    """Return the symbols of the settings, and those that the account still holds."""
+    symbols = settings.symbols
+    known = {symbol.name for symbol in symbols}
+    return symbols + [parse_symbol(name) for name in account.holdings() if name not in known]
 
 
 def _recorded(settings: Settings, account: Portfolio, replay: Replay) -> Market:

@@ -83,6 +83,8 @@ def unfed(view: View) -> str | None:
 def standstill(view: View) -> str | None:
     """Say why no engine would act on anything now, None if one would."""
     age = view.loop_age()
+    if view.fence:
+        return f"this machine is fenced: {view.fence}"
     if age is None:
         ended = " (it closed its books)" if view.book.seq and not view.book.running else ""
         return f"the engine is not running{ended}"
@@ -157,11 +159,11 @@ def status(view: View, settings: Settings) -> schemas.StatusAnswer:
         last_trade=book.last_trade_at,
         system_uptime=uptime(view.wall() - began) if running and began else None,
         state=book.state if running else "down",
-        reason=said(book.why) if book.why else None,
-        rule=book.why.rule if book.why else None,
+        reason=str(view.fence) if view.fence else said(book.why) if book.why else None,
+        rule="fenced" if view.fence else book.why.rule if book.why else None,
         mode=book.mode if book.seq else None,
         account=book.account or None,
-        since=book.why.since if book.why else None,
+        since=view.fence.at if view.fence else book.why.since if book.why else None,
         engine_running=running,
         loop_age_seconds=None if age is None else round(age, 3),
         loop_lag_ms=shown.lag_ms if shown else None,

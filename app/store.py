@@ -7,7 +7,7 @@ Readers never block the writer. Rows of the ledger cannot be changed or deleted,
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from app import ledger, portfolio
+from app import ledger, marker, portfolio
 from app.clock import format_time
 from app.errors import (
     InputError,
@@ -29,12 +29,13 @@ from app.errors import (
     StoreNewer,
 )
 from app.ledger import GENESIS, Entry, Row
+from app.marker import Marker
 from app.model import Command, Trade
 from app.portfolio import Portfolio
 
 APPLICATION_ID: Final = 0x54524144  # "TRAD": tells our files from any other SQLite file
 FILE_NAME: Final = "ledger.sqlite3"
-MARKER_NAME: Final = "ACCOUNT"  # beside the ledger: its absence or another's name is noticed at start
+MARKER_NAME: Final = marker.NAME  # beside the ledger: its absence or another's name is noticed at start
 
 SNAPSHOTS_KEPT: Final = 5
 
@@ -90,7 +91,7 @@ class Store:
         store = cls(_connect(directory / FILE_NAME, "rwc"), directory / FILE_NAME)
         store._db.execute("PRAGMA journal_mode=WAL")
         store._migrate()
-        (directory / MARKER_NAME).write_text(account + "\n")
+        marker.write(directory, Marker(account))
         return store
 
     @classmethod
@@ -158,6 +159,35 @@ class Store:
                 raise LeaseLost("another engine took this account over; this one stops without writing")
             self._db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         self._hash = last
+
+    def adopt(self, rows: Iterable[Row]) -> None:
+        """Append rows of another copy of this ledger as they are, all or none; who gives them has checked them.
+
+        Engines and commands are numbered on from them. Of a command that was left to the other copy alone, everything
+        is in the ledger but its arguments and its key.
+        """
+        before = self.head()
+        with self._transaction():
+            self._db.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?)", map(msgspec.structs.astuple, rows))
+            for row in self._rows("seq > ? AND kind IN ('EngineStarted', 'CommandHandled')", before):
+                self._number_on(ledger.decode(row))
+        self._hash = self._last_hash()
+
+    def _number_on(self, entry: Entry) -> None:
+        body = entry.body
+        if isinstance(body, ledger.EngineStarted):
+            self._db.execute("UPDATE fence SET epoch = max(epoch, ?)", (body.epoch,))
+        elif isinstance(body, ledger.CommandHandled) and body.command_id:
+            self._db.execute(
+                "INSERT OR IGNORE INTO commands VALUES (?, NULL, ?, ?, ?, ?, ?, '{}')",
+                (body.command_id, body.name, body.who, body.origin, format_time(entry.at), body.reason),
+            )
+
+    def copy_commands(self, other: Store, last: int) -> None:
+        """Take over the commands up to number `last` that were left to another copy of this ledger."""
+        with self._transaction(), _plain_errors(other.path):
+            found = other._db.execute("SELECT * FROM commands WHERE id <= ?", (last,))
+            self._db.executemany("INSERT OR REPLACE INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, ?)", found)
 
     def save_snapshot(self, account: Portfolio) -> None:
         """Keep the account as it is after the last appended entry, so that recovery need not read what is before.
@@ -234,6 +264,25 @@ class Store:
             raise StoreDamaged(f"there is a snapshot at row {max(snapshots)}, but the ledger ends at row {account.seq}")
         return Verified(account.seq, last.hex(), compared, account)
 
+    def verify_after(self, seq: int, known: str) -> Verified:
+        """Verify what came after row `seq`, with which all before it was verified and whose hash was `known` then.
+
+        The account is folded from the newest snapshot on, as a start does. Raise StoreDamaged at the first row that
+        does not hold. What happened to the rows before since then goes unnoticed: `verify` sees it.
+        """
+        row = next(self._rows("seq = ?", seq), None)
+        if row is None or row.hash.hex() != known:
+            raise StoreDamaged(f"ledger row {seq} is not the one that was verified before; run: tradectl ledger verify")
+        ledger.check(row, seq, row.prev)
+        last, count = row.hash, seq
+        for row in self._rows("seq > ? ORDER BY seq", seq):
+            ledger.check(row, count + 1, last)
+            last, count = row.hash, row.seq
+        account = self.recover()
+        if account.seq != count:
+            raise StoreDamaged(f"the account ends at row {account.seq}, but the ledger at row {count}")
+        return Verified(count, last.hex(), 0, account)
+
     def head(self) -> int:
         """Return the number of the last entry, 0 for none."""
         row = self._one("SELECT max(seq) FROM entries")
@@ -245,6 +294,10 @@ class Store:
         if row is None:
             raise StoreError(f"{self.path} has no entry {seq}")
         return bytes(row[0]).hex()
+
+    def rows(self, after: int, limit: int) -> list[Row]:
+        """Return up to `limit` rows after number `after` as they are stored, oldest first."""
+        return list(self._rows("seq > ? ORDER BY seq LIMIT ?", after, limit))
 
     def entries(
         self,
@@ -328,11 +381,11 @@ class Store:
 
 def refuse_lost_ledger(directory: Path) -> None:
     """Raise StoreMissing if `directory` had a ledger once that is no longer there, rather than begin a new one."""
-    marker = directory / MARKER_NAME
-    if marker.exists() and not (directory / FILE_NAME).exists():
+    found = marker.read(directory)
+    if found and not (directory / FILE_NAME).exists():
         raise StoreMissing(
-            f"account {marker.read_text().strip()!r} lived in {directory}, but {FILE_NAME} is gone; restore it from a "
-            f"backup, or delete {marker} to begin a new account"
+            f"account {found.account!r} lived in {directory}, but {FILE_NAME} is gone; restore it from a "
+            f"backup, or delete {directory / MARKER_NAME} to begin a new account"
         )
 
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from app import lease, ledger, snapshot
+from app import fence, lease, ledger, snapshot
 from app.cache import Cache
 from app.clock import LiveClock
 from app.errors import NotRunning, StoreError, StoreMissing
+from app.fence import Fence
 from app.ledger import Entry
 from app.model import Trade
 from app.performance import Point, Result
@@ -40,6 +41,7 @@ class View:
         self.points: list[Point] = []
         self.snapshot: Snapshot | None = None
         self.fault: str | None = None
+        self.fence: Fence | None = None
         self._store: Store | None = None
         self._file = 0
         self._changed = -1
@@ -85,7 +87,7 @@ class View:
 
     def look(self) -> None:
         """Take in what was written since the last look. What goes wrong is kept in `fault`, the picture stays."""
-        self._pause = FOLLOW_SECONDS
+        self._pause, self.fence = FOLLOW_SECONDS, fence.stands(self.directory)
         try:
             if self._store is None or self._file != _identity(self._store.path):
                 self._open()

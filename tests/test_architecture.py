@@ -46,12 +46,14 @@ MAY_IMPORT = {
     "log": "secret",
     "memory": "clock log",
     "lease": "errors",
+    "marker": "errors",
+    "fence": "clock errors marker",
     "config": "errors limits model secret",
     # the books
     "ledger": CORE,
     "holdings": "model",
     "portfolio": f"{CORE} holdings ledger",
-    "store": f"{CORE} ledger portfolio",
+    "store": f"{CORE} ledger marker portfolio",
     # where events come from, where orders go
     "stream": CORE,
     "feed": "errors model",
@@ -116,12 +118,17 @@ MAY_IMPORT = {
     "strategies.registry",
     "market": f"{CORE} config feed feed.providers feed.replay feed.simulated portfolio sessions",
     "live": f"app {CORE} broker.simulated cache config control decision desk engine feed feed.bars feed.replay "
-    "guard lease ledger log loop market memory narrate notify portfolio publisher recording store strategies "
-    "strategies.registry stream telemetry",
+    "fence guard lease ledger log loop market marker memory narrate notify portfolio publisher recording store "
+    "strategies strategies.registry stream telemetry",
+    "reconciling": f"app {CORE} broker config control engine fence holdings ledger lease live market marker portfolio "
+    "store",
+    "chain": f"{CORE} lease ledger marker portfolio store",
+    "export": f"{CORE} chain lease ledger portfolio store",
+    "cutting": f"{CORE} chain control fence ledger marker portfolio store",
     "recording": f"{CORE} log portfolio stream",
     "replay": f"{CORE} backtest config desk engine guard ledger live loop market portfolio recording store",
     # answers: they read, and leave commands
-    "view": f"{CORE} cache lease ledger performance portfolio snapshot store",
+    "view": f"{CORE} cache fence lease ledger performance portfolio snapshot store",
     "schemas": "model performance",
     "queries": "app config errors feed holdings model performance portfolio schemas snapshot strategies.registry view",
     "history": "errors ledger model schemas view",
@@ -162,21 +169,24 @@ MAY_IMPORT = {
     "cli.diagnosis": "cli.patient errors watched watcher",
     "cli.doctor": f"app {TRADECTL} cli.diagnosis cli.page cli.patient cli.process cli.settling cli.trees clock "
     "feed.line feed.providers feed.trial lease",
+    "cli.fencing": f"{TRADECTL} cli.ledger cli.process clock fence lease marker store",
     "cli.journal": "errors log",
-    "cli.ledger": f"{TRADECTL} history store",
+    "cli.ledger": f"app {TRADECTL} cli.process cutting export history portfolio store",
     "cli.logs": "app cli.journal cli.process cli.tables clock config log",
     "cli.looking": f"{TRADECTL} strategies.registry",
     "cli.page": "cli.diagnosis cli.journal",
-    "cli.patient": f"{TRADECTL} address cache cli.process lease rounds secret watched watcher",
+    "cli.patient": f"{TRADECTL} address cache cli.process fence lease rounds secret watched watcher",
     "cli.holding": "cli.journal cli.process cli.tables clock config errors log memory",
     "cli.profile": f"{TRADECTL} cli.holding cli.logs cli.patient cli.process clock lease",
+    "cli.reconciling": "cli.tables config holdings reconciling schemas",
     "cli.replaying": "cli.ledger cli.tables errors history replay schemas",
     "cli.process": "config log",
-    "cli.running": f"{TRADECTL} cache cli.looking cli.process feed.replay live log queries supervisor view",
+    "cli.running": f"{TRADECTL} cache cli.looking cli.process cli.reconciling feed.replay live log queries supervisor "
+    "view",
     "cli.serving": "address cli.process config main notify tokens",
     "cli.settling": "cli.process clock config errors feed.providers live tokens",
     "cli.token": "cli.tables tokens",
-    "cli.judges": "cli.diagnosis cli.patient errors tokens watched watcher",
+    "cli.judges": "cli.diagnosis cli.patient errors fence tokens watched watcher",
     "cli.trees": "cli.diagnosis cli.judges cli.patient cli.settling errors watched",
     "cli.watching": f"{TRADECTL} rounds",
 }

@@ -55,10 +55,11 @@ SECTIONS: dict[str, Table] = {
     "Study": {
         "backtest": ("app.cli.backtest:backtest", "Try a strategy on recorded bars."),
         "replay": ("app.cli.replaying:replay", "Run a recorded session again and compare."),
-        "ledger": ("app.cli.ledger:ledger", "Verify or read the ledger file."),
+        "ledger": ("app.cli.ledger:ledger", "Verify, read, export, import or cut the ledger."),
     },
     "Mend": {
         "doctor": ("app.cli.doctor:doctor", "What is wrong now, and how to mend it."),
+        "fence": ("app.cli.fencing:fence", "Which machine has the account: show, lay, lift, take."),
         "logs": ("app.cli.logs:logs", "What was logged: errors, trades, what was slow."),
         "profile": ("app.cli.profile:profile", "Where a running process spends its time, what it holds."),
         "token": ("app.cli.token:token", "Make a token for a caller from outside."),

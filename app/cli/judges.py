@@ -10,6 +10,7 @@ from typing import Any
 from app.cli.diagnosis import AS_ROOT, Blocked, NotHere, Sign
 from app.cli.patient import Answer, Machine, Patient, Process, Unit
 from app.errors import NotRunning, TimedOut, TradingError
+from app.fence import Fence
 from app.tokens import read_tokens
 from app.watched import CheckAnswer
 from app.watcher import RANKS
@@ -56,7 +57,9 @@ def judge_life(patient: Patient) -> Sign:
     return Sign("OK", f"{patient.url} answers in {life.seconds * 1000:.0f} ms")
 
 
-def judge_engine(process: int | None) -> Sign:
+def judge_engine(process: int | Fence | None) -> Sign:
+    if isinstance(process, Fence):
+        return Sign("CRITICAL", f"this machine is fenced: {process}; no engine trades here", "sudo tradectl fence show")
     if process is None:
         return Sign("CRITICAL", "no engine has the account: nobody decides, and positions are without our stops")
     return Sign("OK", f"process {process} has the account")

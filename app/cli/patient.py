@@ -20,13 +20,14 @@ import msgspec
 import psutil
 from msgspec import Struct
 
-from app import lease, rounds, watcher
+from app import fence, lease, rounds, watcher
 from app.address import api_address
 from app.cache import Cache
 from app.cli.client import Client
 from app.cli.process import on_appliance
 from app.config import CREDENTIALS, Settings
 from app.errors import NotRunning, TimedOut, TradingError
+from app.fence import Fence
 from app.secret import Secret
 from app.watched import CheckAnswer, LeakAnswer, UnitAnswer, WatchedChecks
 from app.watcher import Known
@@ -148,6 +149,12 @@ class Patient:
         """The process that has the account. Raise OSError if that may not be seen."""
         list(self.settings.directory.iterdir()) if self.settings.directory.exists() else None
         return lease.holder(self.settings.directory)
+
+    @property
+    def trader(self) -> int | Fence | None:
+        """The process that has the account, or the fence that keeps every one from it. Raise OSError as above."""
+        engine = self.engine  # first: who may not look into the directory sees no fence either
+        return fence.stands(self.settings.directory) or engine
 
     def loop_age(self) -> float | None:
         """Return the seconds since the engine's loop moved, by the file that it touches."""

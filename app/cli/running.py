@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from app import config, live, log, queries, schemas, supervisor
 from app.cache import Cache
-from app.cli import tables
+from app.cli import reconciling, tables
 from app.cli.looking import PERFORMANCE
 from app.cli.process import begin, keep_from_others
 from app.cli.words import speed
@@ -23,6 +23,7 @@ from app.errors import TradingError
 from app.feed.replay import Replay
 from app.view import View
 
+OF_A_RECONCILIATION = {"data_dir": "--data-dir", "shown_as_json": "--json"}
 OF_A_REPLAY = {"speed": "--speed", "exit_at_end": "--exit-at-end", "as_json": "--json"}
 
 
@@ -37,7 +38,7 @@ def replayable(function: Callable[..., None]) -> Callable[..., None]:
         if files and not first:
             raise click.UsageError(f"{files[0]} is not an option; to replay it: --replay {files[0]}")
         if not first:
-            _refuse(OF_A_REPLAY)
+            _refuse(OF_A_REPLAY, "of a replay; name what to replay: --replay FILE")
         function(Replay((*first, *files), speed) if first else None, **options)
 
     return command
@@ -66,10 +67,24 @@ def run(replay: Replay | None, port: int | None, exit_at_end: bool, as_json: boo
 
 
 @click.command()
+@click.option("--reconcile-only", is_flag=True, help="Compare the books with the broker's and leave; never trade.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Its directory of the account; default: DATA_DIR.")
+@click.option("--json", "shown_as_json", is_flag=True, help="Print what it found as JSON.")
 @replayable
-def engine(replay: Replay | None) -> None:
-    """Run the trading engine alone, as its service does."""
+def engine(replay: Replay | None, reconcile_only: bool, data_dir: Path | None, shown_as_json: bool) -> None:
+    """Run the trading engine alone, as its service does.
+
+    With --reconcile-only it opens the books of DATA_DIR or --data-dir as a start would, shows what it found, and leaves
+    without writing or sending anything. Exit code 0: books and broker agree; 7: they differ, and a start would halt.
+    """
     settings = config.load()
+    if reconcile_only:
+        if replay:
+            raise click.UsageError("--reconcile-only looks at an account; leave --replay out")
+        keep_from_others()
+        reconciling.reconcile_only(settings, data_dir or settings.directory, shown_as_json)
+        return
+    _refuse(OF_A_RECONCILIATION, "of --reconcile-only; ask for it: --reconcile-only")
     begin("engine", settings)
     try:
         uvloop.run(live.serve(settings, replay))
@@ -88,8 +103,8 @@ def _result(directory: Path) -> bytes:
         view.close()
 
 
-def _refuse(options: Mapping[str, str]) -> None:
-    """Raise UsageError for an option that means nothing without a replay: what was asked for would not happen."""
+def _refuse(options: Mapping[str, str], why: str) -> None:
+    """Raise UsageError for an option that means nothing without another: what was asked for would not happen."""
     for name, option in options.items():
         if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{option} is of a replay; name what to replay: --replay FILE {option}")
+            raise click.UsageError(f"{option} is {why} {option}")

@@ -157,7 +157,7 @@ STOPPED = Step("stopped", "Is it meant to run?", of_target, judge_target, START,
 API = Step("API", "Does the API answer?", itself, judge_life, RESTART_API, "The web process does not answer", RUN, GONE,
            ("stopped",), same=("live",), dire=("disk",))  # fmt: skip
 ENGINE = Step(
-    "engine", "Does an engine have the account?", lambda one: one.engine, judge_engine, START,
+    "engine", "Does an engine have the account?", lambda one: one.trader, judge_engine, START,
     "the engine is not running", RUN, GONE, ("stopped",), same=("loop",), dire=("disk",),
 )  # fmt: skip
 LOOP = Step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 
 import click
@@ -26,6 +27,11 @@ def time(text: str) -> str:
         return format_time(parse_time(text))
     except (ValueError, OverflowError):
         raise click.BadParameter(f"{text!r} is not a time; write 2026-01-31 or 2026-01-31T14:30:00Z") from None
+
+
+def point(text: str) -> int | datetime:
+    """Read the number of an entry, or a date or time."""
+    return int(text) if text.isascii() and text.isdigit() else parse_time(time(text))
 
 
 def setting(text: str) -> tuple[str, str]:

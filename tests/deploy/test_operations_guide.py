@@ -53,7 +53,7 @@ LOOKS = re.compile(
     r"|sudo redis-operator ACL (LIST|LOG) ?"
     r'|curl (--cacert \S+ -H "[^"]+" https:|"?http://localhost:8000/)|openssl |sudo (nft list|sshd -T|ls|ss|tail|du) ?'
     r"|tradectl (status|portfolio|explain|trades|limits|orders|providers|strategies|token)\b"
-    r"|sudo (tradectl ledger (verify|show)|trading-status|trading-release status)|df|ps|free|uptime|cat|ls"
+    r"|sudo (tradectl (ledger (verify|show)|fence show)|trading-status|trading-release status)|df|ps|free|uptime|cat|ls"
     r"|ssh operator@ADDRESS( cat .*| sudo tar -C \S+ -cz .*)?$|sudo tradectl doctor( providers| --all)?$"
     r"|(sudo )?tradectl (logs|profile) |sudo tradectl (check$|alerts\b)"
 )
@@ -72,6 +72,13 @@ NOT_HERE = {
     "cp data/ACCOUNT backup/ACCOUNT": LAPTOP,
     "tradectl ledger verify --data-dir backup": LAPTOP,
     "tradectl ledger verify": LAPTOP,
+    "tradectl engine --reconcile-only --data-dir backup": LAPTOP,
+    "tradectl ledger export --after 12000 --to new.jsonl": LAPTOP,
+    "tradectl ledger import new.jsonl --data-dir backup": LAPTOP,
+    "tradectl ledger cut --until 12000 --to data-then": LAPTOP,
+    "tradectl ledger cut --until 2026-01-05T14:59:00Z --to data-noon": LAPTOP,
+    "tradectl ledger verify --data-dir data-then": LAPTOP,
+    "tradectl engine --reconcile-only --data-dir data-then": LAPTOP,
     "tradectl doctor": LAPTOP,
     "ansible-playbook -i inventory/hosts.yml status.yml": INVENTORY,
     "ansible-playbook -i inventory/hosts.yml deploy.yml --check --diff": INVENTORY,
@@ -350,6 +357,23 @@ CHANGES = (
             "echo LEDGER_EXPECTED=true | sudo tee /var/lib/trading-deploy/ledger.env",
         ),
         after=has_a_new_account,
+    ),
+    Step(
+        (
+            'sudo tradectl fence lay --why "the account moves to a new machine"',
+            'sudo tradectl fence lift --who anna --why "the move was called off, the new machine never started"',
+            "sudo systemctl reset-failed trading-engine",
+            "sudo systemctl start trading.target",
+        ),
+        after=is_active,
+    ),
+    Step(
+        (
+            "sudo systemctl stop trading.target",
+            'sudo tradectl fence take --why "restored from the old machine"',
+            "sudo systemctl start trading.target",
+        ),
+        after=is_active,
     ),
     Step(("sudo systemctl reboot",)),
 )

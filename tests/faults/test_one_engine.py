@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,10 @@ from support.running import Appliance, wait_until
 from app import lease
 from app.store import Store
 
+LOOK = """import sys, pathlib
+from app import lease
+held = lease.Lease(pathlib.Path(sys.argv[1]))
+sys.stdin.read()"""
 ENGINE = ["-m", "app.cli", "engine"]
 
 
@@ -32,13 +38,27 @@ def test_a_second_engine_leaves_with_a_code_of_its_own_and_the_first_goes_on(run
     first = running.start("engine", ENGINE)
     wait_until(lambda: opened(running.directory), "the books are open", first.said)
     second = running.start("second", ENGINE)
-    assert second.process.wait(10) == 6
+    assert second.process.wait(30) == 6
     assert f"another engine (process {first.pid}) trades on {running.directory}" in second.said()
     assert lease.holder(running.directory) == first.pid
     before = head(running.directory)
     wait_until(lambda: head(running.directory) > before, "the first goes on", first.said)
     assert first.stop() == 0
     assert kinds(running.directory).count("EngineStarted") == 1
+
+
+def test_an_engine_that_meets_a_look_at_the_account_trades_once_that_is_over(running: Appliance) -> None:
+    running.directory.mkdir(exist_ok=True)
+    look = subprocess.Popen([sys.executable, "-c", LOOK, str(running.directory)], stdin=subprocess.PIPE)
+    try:
+        wait_until(lambda: lease.holder(running.directory) == look.pid, "the account is looked at")
+        engine = running.start("engine", ENGINE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            engine.process.wait(4)
+    finally:
+        look.communicate(b"enough", timeout=10)
+    wait_until(lambda: opened(running.directory), "the books are open", engine.said)
+    assert engine.stop() == 0
 
 
 def test_an_engine_whose_account_was_taken_over_stops_without_writing(running: Appliance) -> None:
