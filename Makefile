@@ -43,7 +43,7 @@ deploy: install  ## make a bare Debian 13 machine the appliance: HOST=root@192.0
 test: lint test-only  ## check the style and the types, then run every test this machine can run
 
 test-only: $(VENV)/.installed-dev
-	@.ci/packages curl jq
+	@.ci/packages curl jq restic
 	$(if $(ORDINARY),$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --ignore=tests/deploy --ignore=tests/vm $(ARGS))
 	$(if $(and $(ORDINARY),$(ARGS)),,@$(MAKE) --no-print-directory test-deploy)
 
@@ -56,7 +56,7 @@ test-vm: $(VENV)/.installed-dev  ## boot an emulated machine with a true kernel 
 	$(BIN)/python -m pytest -p no:xdist --verbose tests/vm $(ARGS)
 
 matrix: $(VENV)/.installed-dev  ## bring every fault about and write docs/fault-matrix.md of what was measured; takes root
-	@.ci/packages $(DEPLOY_PACKAGES) curl jq
+	@.ci/packages $(DEPLOY_PACKAGES) curl jq restic
 	rm -rf build/fault-matrix
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(FAULT_TESTS)
 	PYTHONPATH=tests $(BIN)/python -m support.matrix

@@ -160,10 +160,19 @@ class ReportAnswer(Struct, frozen=True):
 
 
 class BackupAnswer(Struct, frozen=True):
-    """A copy that was verified up to the ledger entry `ledger_head`."""
+    """A backup that was verified up to the ledger entry `ledger_head`, the same as `seq`.
+
+    `kind` is full, or archive: the entries since the last full one. `size` and `bytes` are what it restores to.
+    """
 
     name: str
     at: datetime
     size: int
     verified: bool
     ledger_head: int | None
+    id: str = ""
+    kind: str = "full"
+    bytes: int = 0
+    seq: int | None = None
+    generation: int = 1
+    host: str = ""

@@ -48,6 +48,7 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
     "timers": ("services",),
     "jobs": ("disk", "timers", "services", "unit:trading-*"),
     "storage": ("disk", "unit:trading-backup.service", "jobs"),
+    "archive": ("disk", "unit:trading-archive.service", "storage"),
     "ledger": ("unit:trading-backup.service", "storage"),
     "drill": ("unit:trading-drill.service", "storage"),
     "ports": (*RUNNING, "services"),

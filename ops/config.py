@@ -28,7 +28,8 @@ UNITS = (
     "trading.target trading-engine.service trading-api.socket trading-api.service trading-check.timer "
     "trading-morning.timer trading-morning.service trading-evening.timer trading-evening.service "
     "trading-weekly.timer trading-weekly.service trading-monthly.timer trading-monthly.service "
-    "trading-backup.timer trading-backup.service trading-drill.timer trading-drill.service "
+    "trading-backup.timer trading-backup.service trading-archive.timer trading-archive.service "
+    "trading-verify.timer trading-verify.service trading-drill.timer trading-drill.service "
     "redis-server.service nginx.service nftables.service ssh.service certbot.timer"
 )
 
@@ -100,7 +101,15 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     # safety copies
     ops_backup_dir: str = "/var/backups/trading"
-    ops_backups_kept: int = 48
+    ops_backup_repository: str = ""  # any repository of restic, such as s3:…; empty: <OPS_BACKUP_DIR>/repository
+    ops_backup_keep: str = "hourly=48 daily=14 weekly=8 monthly=12"  # so many of each stay, and the newest always
+    ops_backup_machine: str = ""  # /: the machine's own files are backed up too; empty: the account and ops alone
+    ops_backup_whole_hours: float = (
+        24.0  # a long ledger is verified whole so often, between only what is new; 0: always
+    )
+    ops_redis_dump: str = ""  # the file that Redis saves to; empty: Redis is asked
+    ops_archive_warn: float = 2.0  # minutes since what was traded was archived elsewhere, above it
+    ops_archive_critical: float = 10.0
     ops_reserve_mb: int = 100  # MiB that a backup or a drill leaves free on its disk
     ops_tradectl: str = ""  # the program that verifies a ledger; empty: beside this Python
     ops_verify_seconds: float = 900.0  # it has so long for it
@@ -189,6 +198,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.ops_backup_dir).expanduser()
 
     @property
+    def repository(self) -> str:
+        """The repository of the backups, as restic is told of it; it may hold a secret."""
+        return self.ops_backup_repository or str(self.backups.absolute() / "repository")
+
+    @property
     def heartbeat(self) -> str:
         return self.ops_heartbeat_url or self.heartbeat_url
 
@@ -254,7 +268,7 @@ RANGES: dict[str, Range] = {
     "ops_backup_warn": RATIO,
     "ops_backup_critical": RATIO,
     "ops_boot_grace": (0, 86_400),
-    "ops_backups_kept": (1, 100_000),
+    "ops_backup_whole_hours": (0, 8_760),
     "ops_reserve_mb": (0, 10_000_000),
     "ops_verify_seconds": SECONDS,
     "ops_watch_minutes": (0.05, 1440),
@@ -271,7 +285,7 @@ RANGES |= {
     f"ops_{what}_{level}": RATIO
     for what in (
         *("full", "clock", "timers", "updates", "redis_save", "redis_latency", "redis_slow"),
-        *("loop", "lag", "ledger", "drill"),
+        *("loop", "lag", "ledger", "drill", "archive"),
     )
     for level in ("warn", "critical")
 }
@@ -315,7 +329,7 @@ MORE_IS_WORSE = (
         "updates",
         "redis_memory",
     ),
-    *("redis_save", "redis_latency", "redis_slow", "loop", "lag", "ledger", "drill", "growth"),
+    *("redis_save", "redis_latency", "redis_slow", "loop", "lag", "ledger", "drill", "archive", "growth"),
 )
 PORT = re.compile(r"\d{1,5}/(tcp|udp)")
 ADDRESS = re.compile(r"(https?://\S+)?")
@@ -329,6 +343,10 @@ FORMS: dict[str, tuple[re.Pattern[str], str]] = {  # how a text has to read, and
     "heartbeat_url": (ADDRESS, "an address that begins with http:// or https://"),
     "ops_heartbeat_url": (ADDRESS, "an address that begins with http:// or https://"),
 }
+FORMS["ops_backup_keep"] = (
+    re.compile(r"(?=.*[1-9])((hourly|daily|weekly|monthly)=\d{1,4}( +|$))+"),
+    "how many of each are kept, as hourly=48 daily=14 weekly=8 monthly=12, and one at least",
+)
 REDIS_URLS = ("redis://", "rediss://", "unix://")
 FIELDS = {field.upper(): field for field in Settings.__struct_fields__}
 WORDS = {int: "a whole number", float: "a number", Decimal: "a number", bool: "true or false", str: "a text"}

@@ -1,9 +1,4 @@
-"""Safety copies of an account: what belongs to one, how it is verified, which there are. Backup and drill share it.
-
-A copy is a directory named after the time it was made, 20260105T150000Z, with the ledger, the small files that make an
-account, and a manifest: what each file holds and what the ledger said of the account when `tradectl` verified it. It
-gets its name last, so a directory with such a name is a copy that was verified.
-"""
+"""Copies of an account: what belongs to one, how a copy is made beside a trading engine, and how it is verified."""
 
 from __future__ import annotations
 
@@ -14,58 +9,44 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
 from ops.config import Settings
-from ops.errors import Damaged, OpsError
+from ops.errors import Damaged, Locked, OpsError
 from ops.outside import outcome
 
 LEDGER: Final = "ledger.sqlite3"
 MARKER: Final = "ACCOUNT"
 SMALL_FILES: Final = (MARKER, "HALT", "*.json")  # the kill switch, and what is used up of the providers' credits
 LARGEST_SMALL_FILE: Final = 1024**2
-MANIFEST: Final = "manifest.json"
-DRAFT: Final = ".draft-"
-NAME: Final = re.compile(r"\d{8}T\d{6}Z")
+GENERATION: Final = re.compile(r"[1-9]\d{0,8}")
+HOLDER: Final = re.compile(r"([0-9a-f]{8})?")
 TOTALS: Final = ("account", "mode", "rows", "hash", "cash", "equity", "trades", "marked_at")
-PATIENCE: Final = 120.0  # seconds to wait for another backup or drill
+PATIENCE: Final = 120.0  # seconds to wait for another job of the backups
 MIB: Final = 1024**2
 
 
-class Content(Struct, frozen=True):
-    """What a file holds."""
+class Content(Struct, frozen=True, omit_defaults=True):
+    """What a file holds; of the machine's own also how it is guarded. Of a link it is the name that it leads to."""
 
     sha256: str
     bytes: int
+    mode: int | None = None
+    owner: str | None = None
+    group: str | None = None
+    link: str | None = None
 
 
-class Manifest(Struct, frozen=True):
-    """What a copy is. `totals` are the account's, as texts, to the last digit."""
+class Head(Struct, frozen=True):
+    """A row of a ledger that was verified with all before it, and its hash."""
 
-    version: int
-    made: datetime
-    host: str
     seq: int
-    totals: Mapping[str, str | None]
-    files: Mapping[str, Content]
-
-
-class Copy(Struct, frozen=True):
-    """A copy in its place."""
-
-    path: Path
-    manifest: Manifest
-
-
-def name_of(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    hash: str
 
 
 def has_account(settings: Settings) -> bool:
@@ -78,21 +59,28 @@ def has_account(settings: Settings) -> bool:
     return False
 
 
-def listing(directory: Path) -> list[Copy]:
-    """Return the copies that are whole by their manifest and the sizes of their files, newest first."""
-    if not directory.exists():
-        return []
-    names = sorted((path for path in directory.iterdir() if NAME.fullmatch(path.name)), reverse=True)
-    return [Copy(path, manifest) for path in names if (manifest := _manifest(path)) is not None]
+def generation(directory: Path) -> int:
+    """Return which machine after the first has the account in a directory: what its marker says in a second line."""
+    second = _line(directory, 1) or "1"
+    if not GENERATION.fullmatch(second):
+        raise OpsError(
+            f"{directory / MARKER} says {second[:20]!r} for its generation, which is a number from 1; restore it"
+        )
+    return int(second)
 
 
-def _manifest(path: Path) -> Manifest | None:
-    try:
-        manifest = _manifests.decode((path / MANIFEST).read_bytes())
-        sizes = {name: (path / name).stat().st_size for name in manifest.files}
-    except (OSError, msgspec.MsgspecError):
-        return None
-    return manifest if all(sizes[name] == content.bytes for name, content in manifest.files.items()) else None
+def holder(directory: Path) -> str:
+    """Return the word of the machine that took the account over, its marker's third line; nothing where none did."""
+    third = _line(directory, 2)
+    if not HOLDER.fullmatch(third):
+        raise OpsError(f"{directory / MARKER} says {third[:20]!r} for its holder, which is 8 hex digits; restore it")
+    return third
+
+
+def _line(directory: Path, number: int) -> str:
+    marker = directory / MARKER
+    lines = marker.read_text().splitlines() if marker.exists() else []
+    return lines[number].strip() if len(lines) > number else ""
 
 
 def copy_ledger(source: Path, target: Path) -> None:
@@ -128,36 +116,36 @@ def content(path: Path) -> Content:
         return Content(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
-def compare_files(directory: Path, manifest: Manifest) -> None:
-    """Raise Damaged for the first file that is not what the manifest says."""
-    for name, wanted in manifest.files.items():
-        path = directory / name
-        if not path.is_file():
-            raise Damaged(f"{name} is missing")
-        found = content(path)
-        if found != wanted:
-            raise Damaged(f"{name} is not what was copied: {found.bytes} bytes, SHA-256 {found.sha256[:12]}…")
-
-
-def verify(directory: Path, settings: Settings) -> dict[str, str | None]:
+def verify(directory: Path, settings: Settings, known: Head | None = None) -> dict[str, str | None]:
     """Let `tradectl` recompute the ledger in a directory; return the account's totals.
 
-    Raise Damaged if it does not hold, OpsError if tradectl cannot be asked.
+    With what is `known` of its rows from a verification before, only those after it are recomputed. Raise Damaged if
+    it does not hold, OpsError if tradectl cannot be asked.
     """
-    words = [settings.tradectl, "ledger", "verify", "--data-dir", str(directory), "--json"]
+    after = ["--after", str(known.seq), "--hash", known.hash] if known else []
+    words = [settings.tradectl, "ledger", "verify", "--data-dir", str(directory), "--json", *after]
     code, out, err = outcome(words, settings.ops_verify_seconds)
     if code:
         raise Damaged(f"tradectl says (exit code {code}): {err.strip()[-500:] or out.strip()[-500:]}")
-    try:
-        said: dict[str, Any] = json.loads(out, parse_float=str, parse_int=str)
-        totals = {key: said[key] for key in TOTALS}
-    except (ValueError, TypeError, KeyError) as fault:
-        raise OpsError(f"{settings.tradectl} answered what cannot be read: {out[:200]!r}") from fault
+    said = answer_of(settings.tradectl, out)
+    if not said.keys() >= set(TOTALS):
+        raise OpsError(f"{settings.tradectl} answered what cannot be read: {out[:200]!r}")
     if said.get("ok") is not True:
         raise Damaged(f"tradectl says: {said.get('reason')}")
     if (left := directory / f"{LEDGER}-wal").exists():
         raise Damaged(f"{left} was left by the verification; the copy is not one whole file")
-    return totals
+    return {key: said.get(key) for key in (*TOTALS, "release")}
+
+
+def answer_of(program: str, out: str) -> dict[str, Any]:
+    """Read an answer in JSON, its numbers as they are written. Raise OpsError for anything else."""
+    try:
+        said = json.loads(out, parse_float=str, parse_int=str)
+    except ValueError as fault:
+        raise OpsError(f"{program} answered what cannot be read: {out[:200]!r}") from fault
+    if not isinstance(said, dict):
+        raise OpsError(f"{program} answered what cannot be read: {out[:200]!r}")
+    return said
 
 
 def refuse_full(directory: Path, size: int, settings: Settings) -> None:
@@ -187,14 +175,14 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Hold the directory of the copies, against another backup or drill. Raise OpsError if one goes on for long."""
+def alone(directory: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the directory of the backups, against other jobs of theirs. Raise Locked if one goes on for too long."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + patience
         while not _locked(descriptor):
             if time.monotonic() > until:
-                raise OpsError(f"another backup or drill works in {directory}; see systemctl list-jobs")
+                raise Locked(f"another backup, verification or drill works in {directory}; see systemctl list-jobs")
             time.sleep(0.2)
         yield
     finally:
@@ -207,6 +195,3 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-_manifests = msgspec.json.Decoder(Manifest)

@@ -1,7 +1,8 @@
-"""The job `drill`: restore the newest copy beside the live data, and see that it is the account it says it is.
+"""The job `drill`: restore the newest backup beside the live data, and see that it is the account it says it is.
 
-A copy that was never restored is a hope. Files are compared with the manifest after they were copied back, the ledger
-is recomputed by `tradectl`, the account's totals are compared to the last digit. The live account is not touched.
+A backup that was never restored is a hope. It is read from the repository with nothing of a cache, every file of it is
+compared with the manifest, the ledger is recomputed as a whole by `tradectl`, the account's totals are compared to the
+last digit, and the engine opens the books without trading. The live account is not touched.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ import click
 
 from ops import config, moment
 from ops.config import Settings
-from ops.copies import Copy, alone, compare_files, copy_file, has_account, listing, refuse_full, verify
-from ops.errors import Damaged, OpsError
+from ops.content import ACCOUNT
+from ops.copies import alone, has_account
+from ops.errors import Absent, OpsError
+from ops.restic import Repository
+from ops.restoring import Recovered, reconcile, recover
+from ops.snapshot import FULL
 from ops.stamps import Done, stamped
 
 PLACE = ".drill-"  # beside the live data, so that the drill shows that there is space to restore to
@@ -27,7 +32,7 @@ PLACE = ".drill-"  # beside the live data, so that the drill shows that there is
 
 @click.command()
 def drill() -> None:
-    """Restore the newest copy beside the live data and compare."""
+    """Restore the newest backup beside the live data and compare."""
     settings = config.load()
     done = stamped("drill", settings, lambda: work(settings, moment.now()))
     if not done.ok:
@@ -36,45 +41,54 @@ def drill() -> None:
 
 
 def work(settings: Settings, now: datetime) -> Done:
-    """Rehearse a restore. Raise Damaged for a copy that does not stand it, OpsError if there is none to try."""
-    if not settings.backups.exists() or not (copies := listing(settings.backups)):
-        if has_account(settings):
-            raise OpsError(f"there is an account in {settings.data}, but no copy of it in {settings.backups}")
+    """Rehearse a restore. Raise Damaged for a backup that does not stand it, OpsError if there is none to try."""
+    account, repository = has_account(settings), Repository(settings)
+    if not account and not _any(repository):
         return Done(True, f"there is no account in {settings.data} yet; nothing to restore")
-    newest, began = copies[0], monotonic()
-    with alone(settings.backups), _place(settings.data) as place:
-        size = sum(one.bytes for one in newest.manifest.files.values())
-        refuse_full(place, size, settings)
-        try:
-            restore(newest, place)
-            compare_totals(newest, verify(place, settings))
-        except Damaged as fault:
-            raise Damaged(f"{newest.path} is no backup: {fault}") from fault
-    took, manifest = monotonic() - began, newest.manifest
-    what = f"{newest.path.name} restores to entry {manifest.seq}, equity {manifest.totals['equity']}, in {took:.1f} s"
-    age = moment.span(now - manifest.made)
-    return Done(True, f"{what}; it is {age} old", {"name": newest.path.name, "seconds": round(took, 1)})
+    settings.data.mkdir(parents=True, exist_ok=True)
+    began = monotonic()
+    with alone(settings.data), _place(settings.data) as place:  # backups go on meanwhile
+        if not _any(repository):
+            raise OpsError(f"there is an account in {settings.data}, but no backup of it in {repository.place}")
+        found = recover(settings, place / "restored", part="all")
+        opened = reconcile(place / "restored" / ACCOUNT, settings)
+    took = monotonic() - began
+    if found.lost:
+        raise OpsError(f"backup {found.backup} restores, but not {found.lost}")
+    if str(opened.get("equity")) != str(found.equity):
+        raise OpsError(f"the engine opens {found.backup} with equity {opened.get('equity')}, it was {found.equity}")
+    return Done(True, _told(found, took, now, opened), _found(found, took))
 
 
-def restore(copy: Copy, place: Path) -> None:
-    """Copy all files of a copy to a place and compare them there with its manifest."""
-    for name in copy.manifest.files:
-        copy_file(copy.path / name, place / name)
-    compare_files(place, copy.manifest)
+def _any(repository: Repository) -> bool:
+    try:
+        return any(one.kind == FULL for one in repository.snapshots())
+    except Absent:
+        return False
 
 
-def compare_totals(copy: Copy, found: dict[str, str | None]) -> None:
-    """Raise Damaged if the account that was restored differs from the one that was copied."""
-    wanted = copy.manifest.totals
-    differ = [f"{key} is {found.get(key)}, was {wanted[key]}" for key in wanted if found.get(key) != wanted[key]]
-    if differ:
-        raise Damaged(f"the account differs: {'; '.join(differ)}")
+def _told(found: Recovered, took: float, now: datetime, opened: dict[str, object]) -> str:
+    what = f"{found.backup} restores to entry {found.seq}, equity {found.equity}, in {took:.1f} s"
+    since = f", {found.archived} of them archived after it" if found.archived else ""
+    age = moment.span(now - found.made)
+    return f"{what}; it is {age} old{since}; the engine opens it and finds what the broker has ({opened.get('state')})"
+
+
+def _found(found: Recovered, took: float) -> dict[str, object]:
+    """Say what was measured: the recovery point and the time to it."""
+    return {
+        "name": found.backup,
+        "seconds": round(took, 1),
+        "seq": found.seq,
+        "equity": found.equity,
+        "recovery_point": found.at,
+        "archived": found.archived,
+    }
 
 
 @contextmanager
 def _place(data: Path) -> Iterator[Path]:
     """Make a directory to restore to, and remove it, and those of drills that were killed."""
-    data.mkdir(parents=True, exist_ok=True)
     for left in data.glob(f"{PLACE}*"):
         shutil.rmtree(left)
     place = Path(mkdtemp(prefix=PLACE, dir=data))

@@ -4,6 +4,7 @@ OpsError                  a job or a check could not do its work; the text says 
 ├── ConfigurationError    the operator corrects a setting; nothing was done
 ├── Blind                 nothing could be looked at: not the verdict that something is CRITICAL, but none at all
 ├── TimedOut              what was asked did not answer within its limit
+├── Changed               what was backed up changed meanwhile: it is done once more
 └── Damaged               a file is not what was written: a copy does not count as a backup, a memory is put aside
 """
 
@@ -25,6 +26,18 @@ class Blind(OpsError):
 
 
 class TimedOut(OpsError):
+    pass
+
+
+class Absent(OpsError):
+    pass
+
+
+class Locked(OpsError):
+    pass
+
+
+class Changed(OpsError):
     pass
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from msgspec import Struct
 
+HALF_A_MINUTE = timedelta(seconds=30)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 LEAST_GRACE = timedelta(minutes=15)
@@ -41,8 +42,12 @@ JOBS = {
         Job("silence", "ops.acting:silence", "Tell nothing of something for a while."),
         Job("unsilence", "ops.acting:unsilence", "End a silence."),
         Job("selftest", "ops.acting:selftest", "Try every channel of alerts."),
-        Job("backup", "ops.backup:backup", "Make a verified copy of the account.", HOUR, "every hour", guards=True),
-        Job("drill", "ops.drill:drill", "Restore the newest copy; compare.", 7 * DAY, "Sunday 03:30", guards=True),
+        Job("backup", "ops.backup:backup", "Make a verified backup.", HOUR, "every hour", guards=True),
+        Job("archive", "ops.archiving:archive", "Back up what is new.", HALF_A_MINUTE, "30 seconds"),
+        Job("verify", "ops.verifying:verify", "Check the repository of the backups.", DAY, "04:10", guards=True),
+        Job("drill", "ops.drill:drill", "Restore the newest backup; compare.", 7 * DAY, "Sunday 03:30", guards=True),
+        Job("backups", "ops.backup:backups", "List the backups."),
+        Job("restore", "ops.restoring:restore", "Restore a backup into a directory."),
         Job("morning", "ops.report:morning", "Report how the night was.", DAY, "09:00"),
         Job("evening", "ops.report:evening", "Report how the day was.", DAY, "18:00"),
         Job("weekly", "ops.report:weekly", "Report how the week was.", 7 * DAY, "Sunday 02:00"),

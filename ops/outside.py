@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from threading import Event, Thread, get_ident
 from time import monotonic
 from typing import Final, Generic, TypeVar
@@ -16,6 +18,9 @@ from typing import Final, Generic, TypeVar
 from ops.errors import OpsError, TimedOut
 
 Answer = TypeVar("Answer")
+INTERRUPT: Final = 2  # SIGINT, at which a program lets go of its locks
+BLOCK: Final = 1 << 20  # bytes that are read at once
+REFUSED: Final = 2  # the exit code of `tradectl` for what it was given and does not take
 # What moves a terminal's cursor, hides what stands before it, or turns the direction of reading; but for line breaks.
 CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -42,6 +47,10 @@ class Task(Generic[Answer]):
     def over(self) -> bool:
         """Whether the function has returned or raised."""
         return self._over.is_set()
+
+    def settle(self) -> None:
+        """Wait until the function has returned or raised, whatever came of it, or until its time is over."""
+        self._over.wait(max(self._until - monotonic(), 0))
 
     def result(self) -> Answer:
         """Return what the function returned, or raise the OpsError that it raised.
@@ -72,32 +81,88 @@ def within(seconds: float, what: str, function: Callable[[], Answer]) -> Answer:
     return Task(what, seconds, function).result()
 
 
-def program(words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None) -> str:
+def program(
+    words: Sequence[str],
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    refused: type[OpsError] = OpsError,
+) -> str:
     """Run a program to its end and return what it printed.
 
-    Raise OpsError if it is absent or fails, with the end of what it said, and TimedOut if it takes too long.
+    Raise OpsError if it is absent or fails, with the end of what it said, TimedOut if it takes too long, and `refused`
+    if it does not take what it was given.
     """
     code, out, err = outcome(words, seconds, environment)
     if code:
         said = " ".join((err.strip() or out.strip()).split())[-500:] or "without a word"
-        raise OpsError(f"{words[0]} failed (exit code {code}): {said}")
+        kind = refused if code == REFUSED else OpsError
+        raise kind(f"{words[0]} failed (exit code {code}): {said}")
     return out
 
 
-def outcome(words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    """Run a program and return its exit code and what it printed on both streams."""
-    plain = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"}
+def outcome(
+    words: Sequence[str],
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    *,
+    cwd: Path | None = None,
+    grace: float = 0.0,
+) -> tuple[int, str, str]:
+    """Run a program and return its exit code and what it printed on both streams.
+
+    Where it is broken off, because its time is over or ours is, it is interrupted and has `grace` seconds to let go of
+    what it holds before it is killed. Raise OpsError if it is absent, TimedOut if it takes too long.
+    """
     try:
-        done = subprocess.run(  # noqa: S603 - our own words, no shell
+        with subprocess.Popen(  # noqa: S603 - our own words, no shell
             list(words),
-            env={**plain, **(environment or {})},
+            env=_clean(environment),
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as running:
+            try:
+                out, err = running.communicate(timeout=seconds)
+            finally:
+                _end(running, grace)
     except subprocess.TimeoutExpired as fault:
         raise TimedOut(f"{words[0]} did not end within {seconds:g} s") from fault
     except OSError as fault:
         raise OpsError(f"{words[0]} cannot be run: {fault.strerror}") from fault
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    return running.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+
+
+def blocks(words: Sequence[str], seconds: float) -> Iterator[bytes]:
+    """Run a program and yield what it prints as it comes. Raise OpsError if it is absent, TimedOut if it goes on."""
+    until = monotonic() + seconds
+    try:
+        with subprocess.Popen(  # noqa: S603 - our own words, no shell
+            list(words),
+            env=_clean(None),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as running:
+            try:
+                while running.stdout and (block := running.stdout.read(BLOCK)):
+                    if monotonic() > until:
+                        raise TimedOut(f"{words[0]} did not end within {seconds:g} s")
+                    yield block
+            finally:
+                _end(running, 0.0)
+    except OSError as fault:
+        raise OpsError(f"{words[0]} cannot be run: {fault.strerror}") from fault
+
+
+def _clean(environment: Mapping[str, str] | None) -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8", **(environment or {})}
+
+
+def _end(running: subprocess.Popen[bytes], grace: float) -> None:
+    if running.poll() is None and grace:
+        running.send_signal(INTERRUPT)
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(grace)
+    if running.poll() is None:
+        running.kill()

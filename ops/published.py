@@ -66,13 +66,22 @@ class UnitItem(Struct, frozen=True):
 
 
 class BackupItem(Struct, frozen=True):
-    """A copy that was verified: its bytes, when, and the newest ledger entry in it."""
+    """A backup that was verified: its bytes, when, and the newest ledger entry in it.
 
+    `kind` is full, or archive: the entries since the last full one.
+    """
+
+    id: str
     name: str
     at: datetime
+    kind: str
     size: int
+    bytes: int
     verified: bool
+    seq: int
     ledger_head: int
+    generation: int
+    host: str
 
 
 class _Copy(Struct, frozen=True):
@@ -80,6 +89,9 @@ class _Copy(Struct, frozen=True):
     at: datetime
     seq: int
     bytes: int
+    kind: str = "full"
+    generation: int = 1
+    host: str = ""
 
 
 class _Backups(Struct, frozen=True):
@@ -225,14 +237,25 @@ def _time(text: str) -> datetime | None:
 
 
 def _backups(sight: Sight) -> list[BackupItem]:
-    """Tell of the copies by the stamp of the job that makes them: the watcher may not enter their directory."""
-    stamp = stamps.read(sight.settings, "backup")
+    """Tell of the backups by the stamps of the jobs that make them: the watcher may not open the repository."""
+    stamp, archived = (stamps.read(sight.settings, job) for job in ("backup", "archive"))
     if stamp is None:
         return []
-    found = _backup.decode(msgspec.json.encode(stamp.found))
+    found = _copies.decode(msgspec.json.encode(stamp.found))
     if found.copies and not found.every:
         raise OpsError("the last backup was made by an earlier release, which did not tell of each copy")
-    return [BackupItem(one.name, one.at, one.bytes, True, one.seq) for one in found.every]
+    later = _copies.decode(msgspec.json.encode(archived.found if archived else {})).every
+    known = {one.name for one in found.every}
+    head = max((one.seq for one in found.every), default=0)
+    new = [one for one in later if one.name not in known and one.seq > head]
+    return [_backup(one) for one in sorted([*new, *found.every], key=lambda one: one.at, reverse=True)]
+
+
+def _backup(one: _Copy) -> BackupItem:
+    return BackupItem(
+        *(one.name, one.name, one.at, one.kind, one.bytes, one.bytes),
+        *(True, one.seq, one.seq, one.generation, one.host),
+    )
 
 
 def _reports(sight: Sight) -> Sequence[Struct]:
@@ -250,4 +273,4 @@ TOPICS: dict[str, Callable[[Sight], Sequence[Struct]]] = {
 }
 
 
-_left, _backup = msgspec.json.Decoder(_Left), msgspec.json.Decoder(_Backups)
+_left, _copies = msgspec.json.Decoder(_Left), msgspec.json.Decoder(_Backups)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -39,11 +40,8 @@ def save(settings: Settings, ask: bool, patience: float = PATIENCE) -> Save:
 
     Raise OpsError if Redis cannot be asked, or refuses.
     """
-    password = settings.credential("REDIS_OPS_PASSWORD")
-    who: dict[str, Any] = {"username": settings.ops_redis_user, "password": password} if password else {}
-    limits: dict[str, Any] = {"socket_timeout": SECONDS, "socket_connect_timeout": SECONDS}
     try:
-        with closing(redis.Redis.from_url(settings.ops_redis_url, decode_responses=True, **who, **limits)) as client:
+        with closing(_client(settings)) as client:
             return _save(client, ask, patience)
     except (RedisError, OSError) as fault:
         raise OpsError(f"{settings.redis_place} cannot be asked: {fault}") from fault
@@ -80,3 +78,20 @@ def _over(before: Mapping[str, Any], now: Mapping[str, Any], asked: bool) -> boo
         return False
     counted = any(now.get(key) != before.get(key) for key in ("rdb_saves", "rdb_last_save_time"))
     return not asked or counted or now.get("rdb_last_bgsave_status") != "ok"
+
+
+def file_of(settings: Settings) -> Path:
+    """Return the file that Redis saves to. Raise OpsError if it does not tell."""
+    try:
+        with closing(_client(settings)) as client:
+            told = client.config_get("dir", "dbfilename")
+            return Path(told["dir"]) / str(told["dbfilename"])
+    except (RedisError, OSError, KeyError) as fault:
+        raise OpsError(f"{settings.redis_place} does not tell where it saves: {fault}") from fault
+
+
+def _client(settings: Settings) -> Any:
+    password = settings.credential("REDIS_OPS_PASSWORD")
+    who: dict[str, Any] = {"username": settings.ops_redis_user, "password": password} if password else {}
+    limits: dict[str, Any] = {"socket_timeout": SECONDS, "socket_connect_timeout": SECONDS}
+    return redis.Redis.from_url(settings.ops_redis_url, decode_responses=True, **who, **limits)

@@ -72,8 +72,8 @@ SECTIONS: dict[str, Table] = {
         "unsilence": ("app.cli.watching:unsilence", "End a silence before its time."),
         "selftest": ("app.cli.watching:selftest", "Send a test message through every channel."),
         "report": ("app.cli.watching:report", "Print a report that was made, or make one now."),
-        "backup": ("app.cli.watching:backup", "Make a verified copy of the account."),
-        "drill": ("app.cli.watching:drill", "Restore the newest copy on trial, and compare."),
+        "backup": ("app.cli.watching:backup", "Make a verified backup; list, verify, restore."),
+        "drill": ("app.cli.watching:drill", "Restore the newest backup on trial, and compare."),
     },
     "Shell": {
         "completion": ("app.cli.shell:completion", "Print the shell's completion script."),

@@ -27,7 +27,10 @@ LENGTHS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 ERRORS = ("error", "critical")
 TRADES = frozenset(["order filled", "trade closed"])
 SLOW = re.compile(r"\bslow\b|too long|did not \w+ (in time|within)|thought for|timed out|time-out", re.IGNORECASE)
-UNITS = ("engine", "api", "check", "morning", "evening", "weekly", "monthly", "backup", "drill", "run", "alert@*")
+UNITS = (
+    *("engine", "api", "check", "morning", "evening", "weekly", "monthly", "backup", "archive", "verify", "drill"),
+    *("run", "alert@*"),
+)
 STYLES = {"debug": "dim", "info": "", "warning": "yellow", "error": "red", "critical": "bold red"}
 
 

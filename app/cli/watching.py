@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,7 +21,7 @@ REPORTS = ("morning", "evening", "weekly", "monthly")
 PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
-def job(name: str, text: str, signed: bool = False, own_json: bool = False) -> Callable[..., None]:
+def job(name: str, text: str, signed: bool = False, own_json: bool = False) -> click.Command:
     """Return the command of a job; what is typed behind it is the job's.
 
     `signed`: it wants to know by whom. `own_json`: it can answer in JSON itself.
@@ -87,8 +87,22 @@ ack = job("ack", "Take the alert NAME on, saying why: no more reminders until it
 silence = job("silence", "Keep NAME quiet --for 2h, saying why; it is told at the end if it still holds.", signed=True)
 unsilence = job("unsilence", "End the silence of NAME before its time.")
 selftest = job("selftest", "Send a test message through every channel, and show each answer.")
-backup = job("backup", "Make a verified copy of the account.")
-drill = job("drill", "Restore the newest copy on trial, and compare it with the account.")
+drill = job("drill", "Restore the newest backup on trial, and compare it with the account.")
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def backup(context: click.Context, as_json: bool) -> None:
+    """Make a verified backup, or list, verify and restore those that there are."""
+    if context.invoked_subcommand is None:
+        tell("backup", []) if as_json else become("backup", [])
+
+
+backup.add_command(job("backup", "Make a verified backup now."), "create")
+backup.add_command(job("backups", "List the backups that there are, the newest first.", own_json=True), "list")
+backup.add_command(job("verify", "Check the repository of the backups, and read a part of it."), "verify")
+backup.add_command(job("restore", "Restore a backup into a new directory, verified.", own_json=True), "restore")
 
 
 @click.command(context_settings=PASSED_ON)

@@ -63,6 +63,7 @@ CHECKS = (
     Check("timers", "Timers", upkeep.timers, 15, "systemctl list-timers --all", services.here),
     Check("jobs", "A job did not run", jobs.stamps, 10, TIMERS, services.deployed),
     Check("storage", "Backups", storage.copies, 10, "sudo systemctl start trading-backup", storage.is_kept),
+    Check("archive", "Backups", storage.archived, 10, "journalctl -u trading-archive -n 20", storage.is_archived),
     Check("ledger", "Verify the ledger", storage.ledger, 10, "sudo tradectl ledger verify", storage.is_verified),
     Check("drill", "Backups", storage.drill, 10, "sudo systemctl start trading-drill", storage.is_drilled),
     Check("keeper", "A process died on a laptop", keeper.deaths, 10, "tradectl doctor", keeper.keeps),

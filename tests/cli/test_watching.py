@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.running import ROOT, free_port
 from support.tradectl import Said, tradectl
-from support.watched import open_account
+from support.watched import open_account, without_apt
 
 from app import rounds
 from app.cli import COMMANDS
@@ -18,6 +19,7 @@ from ops.config import FIELDS
 from ops.jobs import JOBS
 
 QUIET = {"PATH": "/nowhere"}  # no systemctl, as on many a laptop
+WITH_RESTIC = {"PATH": without_apt(os.environ["PATH"])}
 
 
 def typed(place: Path, *words: str, **settings: str) -> Said:
@@ -47,11 +49,25 @@ def test_a_check_looks_and_keeps_what_it_saw_beside_the_account(tmp_path: Path) 
 def test_a_backup_is_made_and_a_drill_restores_it(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     open_account(tmp_path / "data").close()
-    made = typed(tmp_path, "backup", "--json")
+    made = typed(tmp_path, "backup", "--json", **WITH_RESTIC)
     assert (made.code, made.json["ok"]) == (0, True), made.err
-    assert list((tmp_path / "data" / "backups").iterdir())
-    assert typed(tmp_path, "drill").code == 0
+    (one,) = typed(tmp_path, "backup", "list", "--json", **WITH_RESTIC).json
+    assert (one["kind"], one["verified"]) == ("full", True)
+    assert typed(tmp_path, "drill", **WITH_RESTIC).code == 0
     assert stamp(tmp_path, "drill")["ok"]
+    assert typed(tmp_path, "backup", "verify", **WITH_RESTIC).code == 0
+    place = tmp_path / "restored"
+    said = typed(tmp_path, "backup", "restore", "--to", str(place), "--json", **WITH_RESTIC)
+    assert (said.code, said.json["backup"], said.json["lost"]) == (0, one["id"], "")
+    assert (place / "account" / "ledger.sqlite3").exists()
+
+
+def test_a_backup_without_restic_says_in_one_line_how_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    open_account(tmp_path / "data").close()
+    said = typed(tmp_path, "backup", "create")
+    assert (said.code, len(said.err.splitlines())) == (1, 1)
+    assert "apt install restic" in said.err
 
 
 def test_a_job_that_fails_says_so_in_json_as_well(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from deploy.base import locked
 from deploy.lab import CACHE, Lab
 from deploy.playbook import ROOT, Ansible
 from deploy.shell import run
+from deploy.watching import wait_until_done
 
 NAME = "trader"
 DEPLOYED = ("ansible", "systemd", "app", "ops", "pyproject.toml", "README.md", "requirements*.lock")
@@ -83,6 +84,7 @@ def _deploy(lab: Lab, directory: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     try:
         controller.run("deploy.yml").must()
+        wait_until_done(box, "trading-*.service")  # the first backup and its rehearsal
         box.save(part)
     finally:
         lab.remove(box)

@@ -190,5 +190,5 @@ class Site(Struct, frozen=True):
 def site(box: Box, directory: Path, inventory: Mapping[str, Any] = made.VARIABLES) -> Site:
     """Return a machine that was booted from the deployed layer, once it is deployed to under its present address."""
     site = Site(box, Ansible(directory / "controller", box, variables=inventory), directory)
-    site.deploy("--tags", "app,proxy").must()
+    site.deploy("--tags", "app,ops,proxy").must()
     return site

@@ -20,7 +20,7 @@ CHECK = "trading-check.service"
 # In a container the time is the host's, and nobody tells how far it is off.
 BLIND_IN_A_CONTAINER = {"clock"}
 # Within the first hours of a machine: no drill yet, no list of what a daily job would fetch.
-YOUNG = {"drill", "jobs", "storage", "ledger", "updates", "certificate", "reboot"}
+YOUNG = {"archive", "drill", "jobs", "storage", "ledger", "updates", "certificate", "reboot"}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from deploy.shell import Result, answer
 from msgspec import Struct
 
 TIMERS = ("trading-check", "trading-backup", "trading-morning", "trading-evening", "trading-weekly", "trading-monthly",
-          "trading-drill", "certbot", "apt-daily", "apt-daily-upgrade", "logrotate")  # fmt: skip
+          "trading-archive", "trading-verify", "trading-drill", "certbot", "apt-daily", "apt-daily-upgrade",
+          "logrotate")  # fmt: skip
 RUNNING = ("trading.target", "trading-engine.service", "trading-api.service", "trading-api.socket",
            "redis-server.service", "nginx.service", "ssh.service", "nftables.service", "systemd-journald.service",
            "systemd-resolved.service", "unattended-upgrades.service",
@@ -30,6 +31,7 @@ RIGHTS = """
 /etc/trading/credentials            700 root        root
 /etc/trading/credentials/*          600 root        root
 /etc/trading/apprise.yml            600 root        root
+/etc/trading/deployment.json        600 root        root
 /etc/trading/tls                    755 root        root
 /etc/trading/tls/fullchain.pem      644 root        root
 /etc/trading/tls/privkey.pem        600 root        root
@@ -87,7 +89,7 @@ PLANTED = {
 MAIL_PASSWORD = "planted-mail-5e7c9a1b3d"
 APPRISE = f"urls:\n  - mailtos://ops:{MAIL_PASSWORD}@mail.example.test:\n      - tag: critical\n"
 # Where a secret may be: for root alone, or handed over by systemd to the one service that needs it.
-KEPT = re.compile(r"/etc/trading/(credentials/[A-Z_]+|apprise\.yml)|/run/credentials/.*")
+KEPT = re.compile(r"/etc/trading/(credentials/[A-Z_]+|apprise\.yml|deployment\.json)|/run/credentials/.*")
 
 
 class Deployed(Struct, frozen=True):

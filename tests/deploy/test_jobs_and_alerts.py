@@ -43,6 +43,7 @@ DUE = {
     "weekly": ("%a %H:%M:%S", "Sun 02:00:00", timedelta(days=7)),
     "monthly": ("%d %H:%M:%S", "01 01:00:00", timedelta(days=31)),
     "backup": ("%M:%S", "55:00", timedelta(hours=1)),
+    "verify": ("%H:%M:%S", "04:10:00", timedelta(days=1)),
     "drill": ("%a %H:%M:%S", "Sun 03:30:00", timedelta(days=7)),
 }
 # A job that hangs in the middle of its work: the program that verifies its copy does not end.
@@ -100,7 +101,7 @@ def age(box: Box, job: str, hours: float) -> None:
 def begin_hanging_backup(box: Box) -> int:
     """Start a backup that hangs in the middle of its work; return its process."""
     box.run(f"systemctl start --no-block {BACKUP}")
-    box.wait_for(f"pgrep --full 'sleep 600' && ls -d {BACKUPS}/.draft-*")
+    box.wait_for(f"pgrep --full 'sleep 600' && ls -d {BACKUPS}/.staging")
     return pid(box, BACKUP)
 
 
@@ -127,6 +128,9 @@ def test_every_timer_is_due_at_its_time_in_universal_time_wherever_the_machine_i
     check = found["trading-check.timer"]
     assert (check.minute % 5, check.second) == (0, 0)
     assert check - now <= timedelta(minutes=5)
+    archive = found["trading-archive.timer"]
+    assert archive.second in (20, 50)
+    assert archive - now <= timedelta(seconds=31)
     for job, (form, due, longest) in DUE.items():
         moment = found[f"trading-{job}.timer"]
         assert moment.strftime(form) == due, job
@@ -189,7 +193,7 @@ def test_a_job_that_never_ran_one_that_failed_and_one_that_was_killed_are_told_a
 
     deployed.run(f"umount {BACKUPS}; systemctl start {BACKUP}")
     assert "backup" not in faults(deployed, "jobs")
-    assert deployed.ssh(f"ls -d {BACKUPS}/.draft-*").stdout == "", "what the killed one had begun is gone"
+    assert deployed.ssh(f"ls -d {BACKUPS}/.staging").stdout == "", "what the killed one had begun is gone"
     for said in (never, killed, failed):
         print(said["backup"])
 
@@ -198,14 +202,14 @@ def test_a_job_that_never_ran_one_that_failed_and_one_that_was_killed_are_told_a
 
 
 def test_a_job_that_hangs_is_ended_at_its_limit_and_told_once(box: Box, ear: Ear) -> None:
-    change(box, BACKUP, Service=[*HANGING, "TimeoutStartSec=3"])
+    change(box, BACKUP, Service=[*HANGING, "TimeoutStartSec=10"])
     begin_hanging_backup(box)
     told = only_message(ear, box, BACKUP)
 
     assert box.show(BACKUP, "ActiveState", "Result") == {"ActiveState": "failed", "Result": "timeout"}
     assert "timeout" in told["title"]
     assert not stamp(box, "backup")["ok"]
-    assert box.ssh(f"ls -d {BACKUPS}/.draft-*; pgrep --full 'sleep 600'").stdout == ""
+    assert box.ssh(f"ls -d {BACKUPS}/.staging; pgrep --full 'sleep 600'").stdout == ""
     undo(box, BACKUP)
     box.run(f"systemctl start {BACKUP}")
 

@@ -5,11 +5,13 @@ The tests of this file share one machine and follow each other on it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from deploy import deployed as made
+from deploy.box import Box
 from deploy.lab import Lab
 from deploy.releases import Site, account, current, must_follow, must_trade, pids, site
 
@@ -102,9 +104,15 @@ def test_maintenance_refuses_a_word_that_is_none(site: Site) -> None:
     assert "maintenance_reboot is perhaps; use always, if_needed or never" in told(play.output)
 
 
+def full_backups(box: Box) -> set[str]:
+    """Return the names of the backups besides what is archived between two of them all the time."""
+    listed = json.loads(box.run("tradectl backup list --json"))
+    return {one["id"] for one in listed if one["kind"] == "full"}
+
+
 def test_maintenance_backs_up_drains_upgrades_reboots_and_trades_again(site: Site) -> None:
     box, before, boot = site.box, account(site.box), site.box.boot_id()
-    backups = set(box.run("ls /var/backups/trading").split())
+    backups = full_backups(box)
     box.run("touch /run/trading-restart-pending/nginx.service")
     play = site.controller.run("maintenance.yml").must()
     after = account(box)
@@ -112,7 +120,7 @@ def test_maintenance_backs_up_drains_upgrades_reboots_and_trades_again(site: Sit
     print(f"\nmaintenance with a reboot: {play.seconds:.1f} s")
     assert box.run("dpkg-query --show --showformat='${Version}' nothing-much") == "2.0"
     assert box.boot_id() != boot
-    assert set(box.run("ls /var/backups/trading").split()) > backups
+    assert full_backups(box) - backups
     assert after.of("EngineStarted")[-1]["body"]["clean"]
     must_follow(before, after)
     must_trade(box, current(box))

@@ -32,6 +32,7 @@ LINES = tuple(
 SECONDS = 120
 RELEASES = "/opt/trading/releases"
 OTHER = "9.9.9-guide"
+RESTORED = "/var/backups/trading/restored"  # what looks there needs a restore before it
 UNITS = ("trading-engine", "trading-api", "redis-server", "nginx", "trading.target")
 
 # What stands in capitals, and what it is here; with one word for the machine as it is, found on it.
@@ -44,21 +45,22 @@ PLACEHOLDERS = {
     "TOKEN": TOKENS["read"],
     "RELEASE": OTHER,
 }
-FOUND = {"BACKUP", "ADDRESS"}
+FOUND = {"ADDRESS"}
 
 # Commands that change nothing. All others stand in CHANGES, in the order in which they work.
 LOOKS = re.compile(
     r"systemctl (list-units|list-timers|status|show) |journalctl (?!--vacuum)|timedatectl status|resolvectl status"
     r"|redis-cli (ping|info)|sudo redis-operator (INFO|DBSIZE|(SLOWLOG|CONFIG) GET|LATENCY LATEST|CLIENT LIST) ?"
     r"|sudo redis-operator ACL (LIST|LOG) ?"
-    r'|curl (--cacert \S+ -H "[^"]+" https:|"?http://localhost:8000/)|openssl |sudo (nft list|sshd -T|ls|ss|tail|du) ?'
+    r'|curl (--cacert \S+ -H "[^"]+" https:|"?http://localhost:8000/)|openssl '
+    r"|sudo (nft list|sshd -T|ls|ss|tail|du|cat /etc/trading/credentials/BACKUP_PASSWORD) ?"
     r"|tradectl (status|portfolio|explain|trades|limits|orders|providers|strategies|token)\b"
     r"|sudo (tradectl (ledger (verify|show)|fence show)|trading-status|trading-release status)|df|ps|free|uptime|cat|ls"
     r"|ssh operator@ADDRESS( cat .*| sudo tar -C \S+ -cz .*)?$|sudo tradectl doctor( providers| --all)?$"
     r"|(sudo )?tradectl (logs|profile) |sudo tradectl (check$|alerts\b)"
 )
 
-LOOKING = [line for line in LINES if LOOKS.match(line)]
+LOOKING = [line for line in LINES if LOOKS.match(line) and RESTORED not in line]
 
 LAPTOP = "on a laptop, which tests/cli and tests/test_docs.py try"
 INVENTORY = "on the operator's own machine, with its inventory: tests/deploy runs the playbooks"
@@ -67,11 +69,11 @@ NOT_HERE = {
     "tradectl run --replay tape --exit-at-end --port 8001": LAPTOP,
     "tradectl run --replay waves.csv --exit-at-end --port 8001": LAPTOP,
     "tradectl replay session.jsonl": LAPTOP,
-    "mkdir -p backup": LAPTOP,
-    'sqlite3 data/ledger.sqlite3 ".backup backup/ledger.sqlite3"': LAPTOP,
-    "cp data/ACCOUNT backup/ACCOUNT": LAPTOP,
-    "tradectl ledger verify --data-dir backup": LAPTOP,
+    "tradectl backup restore --to restored": LAPTOP,
+    "mv data data-old": LAPTOP,
+    "mv restored/account data": LAPTOP,
     "tradectl ledger verify": LAPTOP,
+    'tradectl fence take --why "restored from a backup"': LAPTOP,
     "tradectl engine --reconcile-only --data-dir backup": LAPTOP,
     "tradectl ledger export --after 12000 --to new.jsonl": LAPTOP,
     "tradectl ledger import new.jsonl --data-dir backup": LAPTOP,
@@ -86,6 +88,11 @@ NOT_HERE = {
     "ansible-playbook -i inventory/hosts.yml deploy.yml --tags app": INVENTORY,
     "ansible-playbook -i inventory/hosts.yml rollback.yml": INVENTORY,
     "ansible-playbook -i inventory/hosts.yml maintenance.yml": INVENTORY,
+    "ansible-playbook -i inventory/hosts.yml restore.yml -e backup=latest": INVENTORY,
+    "ansible-playbook -i inventory/hosts.yml restore.yml -e backup=latest -e backup_repository=../repository.tar.gz": (
+        INVENTORY
+    ),
+    "ansible-playbook -i inventory/hosts.yml restore.yml -e move_from=HOST": INVENTORY,
     "ansible-vault edit ansible/inventory/group_vars/trading/vault.yml": INVENTORY,
     'make deploy ARGS="--tags app --ask-vault-pass"': INVENTORY,
     "timedatectl timesync-status": "a container has no time service of its own, as the guide says",
@@ -147,9 +154,6 @@ class Machines(Struct, frozen=True):
     def filled(self, line: str) -> str:
         """Return a line with what its words in capitals stand for."""
         known = PLACEHOLDERS | {"ADDRESS": self.box.address}
-        if "BACKUP" in line:
-            fetched = [path.name.partition(".")[0] for path in self.own.glob("*.tar.gz")]
-            known["BACKUP"] = (fetched or self.box.run("ls /var/backups/trading").split())[-1]
         return re.sub(rf"\b({'|'.join(known)})\b", lambda found: known[found[1]], line)
 
     def state(self) -> str:
@@ -236,21 +240,12 @@ def shuts_everybody_out(machines: Machines) -> bool:
 
 
 def was_restored(machines: Machines) -> bool:
-    return not machines.box.exists("/var/lib/trading/manifest.json") and is_active(machines)
+    return "restored by hand" in machines.operator("sudo tradectl fence show").stdout and is_active(machines)
 
 
 def shows_prices(machines: Machines) -> bool:
     said = machines.operator("tradectl status").stdout
     return re.search(r"^redis +yes", said, re.MULTILINE) is not None
-
-
-def has_no_backups(machines: Machines) -> None:
-    """Move the backups away, as on a new machine; what was fetched is sent there again."""
-    machines.box.run("rm -r /var/backups/trading/*")
-
-
-def has_a_backup(machines: Machines) -> bool:
-    return machines.box.run("stat -c %U /var/backups/trading/*").split() == ["trading"]
 
 
 def has_a_new_account(machines: Machines) -> bool:
@@ -289,6 +284,7 @@ CHANGES = (
     Step(('sudo tradectl silence CHECK --for 2h --why "the disk is exchanged"', "sudo tradectl unsilence CHECK")),
     Step(("sudo tradectl silence '*' --for 2h --why \"the disk is exchanged\"", "sudo tradectl unsilence '*'")),
     Step(("sudo tradectl selftest",)),
+    Step(("sudo tradectl backup create", "sudo tradectl backup verify", "sudo tradectl backup list")),
     Step(("sudo tradectl backup", "sudo tradectl drill", "sudo tradectl report --new morning")),
     Step(("sudo tradectl report morning", "sudo tradectl report --list")),
     Step(("sudo systemctl start trading-JOB", "sudo systemctl start trading-JOB.timer")),
@@ -331,19 +327,12 @@ CHANGES = (
     ),
     Step(
         (
-            "ssh operator@ADDRESS sudo tar -C /var/backups/trading -xz < BACKUP.tar.gz",
-            "ssh operator@ADDRESS sudo chown -R trading:trading /var/backups/trading",
-        ),
-        before=has_no_backups,
-        after=has_a_backup,
-    ),
-    Step(
-        (
+            f"sudo tradectl backup restore --to {RESTORED} --part account",
+            f"sudo tradectl ledger verify --data-dir {RESTORED}/account",
             "sudo systemctl stop trading.target",
             "sudo mv -T /var/lib/trading /var/lib/trading-before",
-            "sudo cp -a /var/backups/trading/BACKUP /var/lib/trading",
-            "sudo rm /var/lib/trading/manifest.json",
-            "sudo tradectl ledger verify",
+            f"sudo cp -a {RESTORED}/account /var/lib/trading",
+            'sudo tradectl fence take --why "restored by hand"',
             "sudo systemctl start trading.target",
         ),
         after=was_restored,

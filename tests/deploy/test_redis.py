@@ -17,6 +17,7 @@ SOCKET = "/run/redis/redis-server.sock"
 PASSWORDS = {
     "trading": "REDIS_PASSWORD",
     "trading-ops": "REDIS_OPS_PASSWORD",
+    "trading-backup": "REDIS_BACKUP_PASSWORD",
     "operator": "REDIS_OPERATOR_PASSWORD",
 }
 # What must never be said to anybody but an operator.
@@ -109,6 +110,13 @@ def test_the_watcher_looks_at_the_server_and_at_no_key(trading: Box) -> None:
     for command in ("ping", "info memory", "config get maxmemory", "client list", "slowlog get", "latency latest"):
         assert not says(trading, "trading-ops", command).startswith("NOPERM")
     assert says(trading, "trading-ops", "get trading:test").startswith("NOPERM")
+
+
+def test_the_backup_has_redis_save_and_does_nothing_else(trading: Box) -> None:
+    assert says(trading, "trading-backup", "bgsave").startswith("Background saving")
+    assert says(trading, "trading-backup", "lastsave").isdigit()
+    answers = {command: says(trading, "trading-backup", command) for command in (*DANGEROUS, "get trading:test")}
+    assert [command for command, said in answers.items() if not said.startswith("NOPERM")] == ["bgsave"]
 
 
 def test_a_user_with_a_wrong_password_is_turned_away(trading: Box) -> None:

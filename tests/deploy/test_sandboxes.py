@@ -24,7 +24,8 @@ UNITS = "/etc/systemd/system"
 LEFT_OUT = "Type|NotifyAccess|Watchdog.*|Restart.*|OnFailure|PartOf|After|Requires|Wants|KillMode|SuccessExitStatus"
 ENGINE, API, ALERT, CHECK = "trading-engine", "trading-api", "trading-alert@", "trading-check"
 REPORTS = [f"trading-{name}" for name in ("morning", "evening", "weekly", "monthly")]
-COPIES = ["trading-backup", "trading-drill"]
+BACKUP = "trading-backup"
+COPIES = [BACKUP, "trading-archive", "trading-verify", "trading-drill"]
 SERVICES = [ENGINE, API, ALERT, CHECK, *REPORTS, *COPIES]
 OF_OPS = [ALERT, CHECK, *REPORTS]
 WITH_NETWORK = [ENGINE, *OF_OPS]
@@ -43,15 +44,18 @@ NEEDED = {
     "ask Redis": SERVICES,
     "ask the API": WITH_NETWORK,
     "ask systemd": SERVICES,
-    "read the journal": OF_OPS,
+    "read the journal": [*OF_OPS, BACKUP],
 }
 KEYS = {
     ENGINE: ["FINNHUB_API_KEY", "REDIS_PASSWORD", "TWELVEDATA_API_KEY"],
     API: ["API_TOKENS", "REDIS_PASSWORD"],
     **{name: ["apprise.yml"] for name in (ALERT, *REPORTS)},
     **{name: ["REDIS_OPS_PASSWORD", "apprise.yml"] for name in (CHECK, "trading-evening")},
-    **{name: [] for name in COPIES},
+    **{name: ["BACKUP_ENVIRONMENT", "BACKUP_PASSWORD", "BACKUP_SSH_KEY"] for name in COPIES},
+    BACKUP: ["BACKUP_ENVIRONMENT", "BACKUP_PASSWORD", "BACKUP_SSH_KEY", "REDIS_OPS_PASSWORD"],
 }
+# A backup holds them, inside of its encryption; nobody else reads them, and it changes none.
+POSSIBLE = {BACKUP: {"read the keys", "read whom to tell", "read the key of the certificate"}}
 LOAD = 0.5  # by which the load may differ between two looks
 SHARE = 0.05  # of the memory that may come and go between two looks
 
@@ -92,9 +96,9 @@ def probe(name: str) -> str:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_no_service_can_do_what_it_has_no_business_with(seen: dict[str, Seen], name: str) -> None:
-    possible = [what for what, refusal in seen[name]["attacks"].items() if not refusal]
-    assert possible == []
-    print(f"{name}: {len(seen[name]['attacks'])} attempts refused")
+    possible = {what for what, refusal in seen[name]["attacks"].items() if not refusal}
+    assert possible == POSSIBLE.get(name, set())
+    print(f"{name}: {len(seen[name]['attacks']) - len(possible)} attempts refused")
 
 
 @pytest.mark.parametrize("what", NEEDED)

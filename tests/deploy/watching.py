@@ -13,7 +13,7 @@ from typing import Any
 from deploy.box import Box
 
 APPRISE = "/etc/trading/apprise.yml"
-JOBS = ("check", "morning", "evening", "weekly", "monthly", "backup", "drill")
+JOBS = ("check", "morning", "evening", "weekly", "monthly", "backup", "archive", "verify", "drill")
 NEVER = ["OnCalendar=", "OnCalendar=2099-01-01 00:00:00 UTC"]  # of a timer that waits, as others do
 LONG_LIVED = ("trading-engine.service", "trading-api.service", "redis-server.service", "nginx.service")
 # Every alert that systemd ever started on a machine since it booted, whatever became of it.

@@ -295,7 +295,7 @@ def test_a_job_that_the_operator_left_out_is_not_missed(settings: Settings) -> N
     left(few, "backup", HOUR)
     result = summarise("jobs", jobs.stamps(context(few)))
     assert result.status is Status.OK
-    assert result.summary.endswith("left out by ops_jobs: drill, morning, evening, weekly, monthly")
+    assert result.summary.endswith("left out by ops_jobs: archive, verify, drill, morning, evening, weekly, monthly")
     assert not storage.is_drilled(few)
 
 
@@ -415,7 +415,7 @@ def test_a_job_that_never_ran_is_judged_by_the_age_of_the_deployment(
 
 def test_a_stamp_that_cannot_be_read_is_unknown(settings: Settings) -> None:
     for job in JOBS:
-        left(settings, job, HOUR / 2)
+        left(settings, job, timedelta(minutes=1))
     (settings.home / "stamps" / "drill.json").write_text("{")
     result = summarise("jobs", jobs.stamps(context(settings)))
     assert [(one.about, one.status) for one in result.faults] == [("drill", Status.UNKNOWN)]

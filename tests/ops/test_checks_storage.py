@@ -15,8 +15,9 @@ from support.watched import DAY, NOW, context, places
 
 from ops import stamps
 from ops.check import Context, Result, Status, always, run_all, summarise
-from ops.checks import CHECKS, storage
+from ops.checks import CHECKS, services, storage
 from ops.config import Settings
+from ops.restic import INSTALL
 from ops.stamps import Stamp
 
 HOUR = timedelta(hours=1)
@@ -175,3 +176,45 @@ def test_copies_are_looked_at_where_somebody_makes_them(settings: Settings) -> N
     left(settings, "backup", HOUR)
     assert storage.is_kept(settings) >= before
     assert storage.is_kept(settings)
+
+
+def test_a_laptop_without_restic_is_warned_with_what_to_type_and_an_appliance_is_critical(settings: Settings) -> None:
+    left(settings, "backup", HOUR, ok=False, what=INSTALL, account=True, copies=0, newest=None)
+    result = summarise("storage", storage.copies(context(settings)))
+    wanted = Status.CRITICAL if services.deployed(settings) else Status.WARN
+    assert result.status is wanted
+    assert "apt install restic" in result.summary or wanted is Status.CRITICAL
+    assert ledger(settings) is (Status.CRITICAL if services.deployed(settings) else Status.OK)
+
+
+# -- what was archived since the last backup ------------------------------------------------------------------------
+
+
+def archived(settings: Settings, **others: Any) -> tuple[Status, str]:
+    result = summarise("archive", storage.archived(context(settings, **others)))
+    return result.status, result.summary
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(1, Status.OK), (3, Status.WARN), (11, Status.CRITICAL)])
+def test_what_is_on_this_machine_alone_is_judged_by_its_age(settings: Settings, minutes: int, status: Status) -> None:
+    at = (NOW - timedelta(minutes=minutes)).isoformat()
+    left(settings, "archive", timedelta(), ok=status is Status.OK, what="it was so", archived=at, seq=7)
+    found = archived(settings)
+    assert found[0] is status
+    assert "it was so" in found[1]
+
+
+def test_an_account_without_a_backup_has_nothing_to_archive_and_a_job_that_does_not_run_is_told(
+    settings: Settings,
+) -> None:
+    left(settings, "archive", timedelta(seconds=20), what="there is no backup yet", archived=None)
+    assert archived(settings)[0] is Status.OK
+    left(settings, "archive", timedelta(minutes=20), what="there is no backup yet", archived=None)
+    assert archived(settings)[0] is Status.CRITICAL
+    left(settings, "archive", -DAY, what="done", archived=(NOW + DAY).isoformat())
+    assert archived(settings)[0] is Status.WARN
+
+
+def test_before_the_first_archive_it_is_a_warning_at_first_and_critical_then(settings: Settings) -> None:
+    assert archived(settings, deployed=NOW - timedelta(minutes=5))[0] is Status.WARN
+    assert archived(settings)[0] is Status.CRITICAL

@@ -43,6 +43,7 @@ WORDS = {
     "ack": ("disk", "--by", "anna"),
     "silence": ("disk", "--for", "2h", "--by", "anna", "--why", "it is known"),
     "unsilence": ("disk",),
+    "restore": ("--to", "restored"),
 }
 
 

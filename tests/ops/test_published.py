@@ -17,6 +17,7 @@ from ops.checks import CHECKS
 from ops.config import Settings
 from ops.memory import Memory, open_memory
 from ops.processes import Running
+from ops.restic import Repository
 from ops.stamps import Stamp
 
 RESULTS = [
@@ -90,9 +91,19 @@ def test_copies_are_told_by_the_stamp_of_the_job_that_makes_them(settings: Setti
     assert ops("backup", settings=settings).code == 0
     published.write(memory, settings, RESULTS, NOW)
     (copy,) = read(settings, "backups")["items"]
-    manifest = json.loads((settings.backups / copy["name"] / "manifest.json").read_text())
-    assert (copy["verified"], copy["ledger_head"]) == (True, manifest["seq"])
-    assert copy["size"] == sum(one["bytes"] for one in manifest["files"].values())
+    manifest = json.loads(Repository(settings).file(copy["id"], "/manifest.json"))
+    assert (copy["verified"], copy["ledger_head"], copy["seq"]) == (True, manifest["seq"], manifest["seq"])
+    assert copy["size"] == copy["bytes"] == sum(one["bytes"] for one in manifest["files"].values())
+    assert (copy["name"], copy["kind"], copy["host"]) == (copy["id"], "full", manifest["host"])
+
+
+def test_what_was_archived_since_the_last_backup_is_told_beside_it(settings: Settings, memory: Memory) -> None:
+    full = {"name": "aa", "at": "2026-01-05T14:00:00Z", "kind": "full", "seq": 7, "bytes": 9}
+    old, new = ({**full, "name": f"b{seq}", "kind": "archive", "seq": seq} for seq in (6, 8))
+    for job, found in (("backup", {"copies": 1, "every": [full]}), ("archive", {"every": [old, new]})):
+        stamps.write(settings.home / stamps.FOLDER, Stamp(job, NOW, NOW, True, "done", found))
+    published.write(memory, settings, RESULTS, NOW)
+    assert {one["id"] for one in read(settings, "backups")["items"]} == {"aa", "b8"}
 
 
 def test_copies_that_a_stamp_does_not_name_are_not_told_as_none(settings: Settings, memory: Memory) -> None:

@@ -23,6 +23,7 @@ from ops.facts import Sight, Unknown
 from ops.flips import State
 from ops.memory import Memory, open_memory
 from ops.reportform import Line, Section
+from ops.restic import Repository
 from ops.stamps import Stamp
 
 HOUR = timedelta(hours=1)
@@ -244,7 +245,7 @@ def test_on_a_machine_of_ones_own_a_copy_is_made_now(sight: Sight) -> None:
     section = report_upkeep.backup_now(sight)
     assert line(section, "made now").text.startswith("yes, 0 s ago: ")
     assert section.status is Status.OK
-    assert len(list(sight.settings.backups.iterdir())) == 1
+    assert len(Repository(sight.settings).snapshots()) == 1
 
 
 def test_a_copy_that_is_not_new_was_not_made_for_this_report(sight: Sight) -> None:

@@ -48,7 +48,8 @@ OUTSIDE = {"PrivateNetwork", "RestrictAddressFamilies"}
 LOOSER = {
     "trading-alert@.service": OUTSIDE,
     "trading-api.service": set(),
-    "trading-backup.service": set(),
+    "trading-archive.service": set(),
+    "trading-backup.service": {"CapabilityBoundingSet", "AmbientCapabilities"},
     "trading-check.service": OUTSIDE | {"ProtectHome", "PrivateUsers", "ProtectProc", "ProcSubset"},
     "trading-drill.service": set(),
     "trading-engine.service": OUTSIDE,
@@ -56,6 +57,7 @@ LOOSER = {
     "trading-monthly.service": OUTSIDE,
     "trading-morning.service": OUTSIDE,
     "trading-restart.service": set(),
+    "trading-verify.service": set(),
     "trading-weekly.service": OUTSIDE,
 }
 OF_DEBIAN = {  # what the drop-ins of Debian's units, which run as root, leave open

@@ -34,8 +34,12 @@ CALENDAR = {
     "weekly": "Sun *-*-* 02:00:00 UTC",
     "monthly": "*-*-01 01:00:00 UTC",
     "backup": "*-*-* *:55:00 UTC",
+    "archive": "*-*-* *:*:20/30 UTC",
+    "verify": "*-*-* 04:10:00 UTC",
     "drill": "Sun *-*-* 03:30:00 UTC",
 }
+REPOSITORY = {"BACKUP_PASSWORD", "BACKUP_ENVIRONMENT", "BACKUP_SSH_KEY"}
+KEEPERS = [f"trading-{name}.service" for name in ("backup", "archive", "verify", "drill")]
 CREDENTIALS = {
     ENGINE: {"FINNHUB_API_KEY", "TWELVEDATA_API_KEY", "REDIS_PASSWORD"},
     API: {"API_TOKENS", "REDIS_PASSWORD"},
@@ -45,11 +49,16 @@ CREDENTIALS = {
     "trading-evening.service": {"apprise.yml", "REDIS_OPS_PASSWORD"},
     "trading-weekly.service": {"apprise.yml"},
     "trading-monthly.service": {"apprise.yml"},
-    "trading-backup.service": set(),
-    "trading-drill.service": set(),
+    "trading-backup.service": REPOSITORY | {"REDIS_OPS_PASSWORD"},
+    "trading-archive.service": REPOSITORY,
+    "trading-verify.service": REPOSITORY,
+    "trading-drill.service": REPOSITORY,
     RESTART: set(),
 }
-SOURCES = re.compile(r"(\w+):/etc/trading/credentials/\1|apprise\.yml:/etc/trading/apprise\.yml")
+SOURCES = re.compile(
+    r"(\w+):/etc/trading/credentials/\1|apprise\.yml:/etc/trading/apprise\.yml"
+    r"|REDIS_OPS_PASSWORD:/etc/trading/credentials/REDIS_BACKUP_PASSWORD"  # of a user that may have Redis save
+)
 SETTINGS = "/etc/trading/trading.env"
 
 
@@ -229,7 +238,7 @@ def test_a_timer_runs_when_it_was_promised_in_universal_time(name: str) -> None:
 
 @pytest.mark.parametrize("name", BY_THE_CLOCK)
 def test_what_runs_more_rarely_than_every_few_minutes_is_caught_up_after_a_time_off(name: str) -> None:
-    assert TIMERS[f"trading-{name}.timer"].all("Persistent") == ([] if name == "check" else ["yes"])
+    assert TIMERS[f"trading-{name}.timer"].all("Persistent") == ([] if name in ("check", "archive") else ["yes"])
 
 
 @pytest.mark.parametrize("name", BY_THE_CLOCK)
@@ -265,6 +274,28 @@ def test_a_drill_never_runs_beside_a_backup() -> None:
     assert "trading-backup.service" in drill.words("After")
 
 
+def test_a_check_of_the_repository_waits_for_a_backup_and_a_drill_and_is_over_before_the_next_backup_but_one() -> None:
+    verify, drill = SERVICES["trading-verify.service"], SERVICES["trading-drill.service"]
+    assert {"trading-backup.service", "trading-drill.service"} <= set(verify.words("After"))
+    hour, minute = (int(part) for part in CALENDAR["verify"].split()[1].split(":")[:2])
+    drilled = int(CALENDAR["drill"].split(":")[1]) + seconds(drill.get("TimeoutStartSec")) / MINUTE
+    assert 60 * 3 + drilled < 60 * hour + minute
+    assert minute + seconds(verify.get("TimeoutStartSec")) / MINUTE < int(CALENDAR["backup"].split(":")[1])
+
+
+def test_what_the_ledger_grew_by_is_kept_within_a_minute_without_a_word_in_the_log_each_time() -> None:
+    archive, timer = SERVICES["trading-archive.service"], TIMERS["trading-archive.timer"]
+    assert timer.all("OnCalendar") == ["*-*-* *:*:20/30 UTC"]
+    assert (archive.get("LogLevelMax"), archive.get("SyslogLevel")) == ("notice", "notice")
+    assert "1" in archive.words("SuccessExitStatus"), "the check tells it, once, and not systemd twice a minute"
+
+
+def test_only_the_backup_may_read_what_is_closed_to_its_user() -> None:
+    able = {name for name, unit in SERVICES.items() if "CAP_DAC_READ_SEARCH" in unit.words("AmbientCapabilities")}
+    assert able == {"trading-backup.service"}
+    assert SERVICES["trading-backup.service"].words("CapabilityBoundingSet") == ["CAP_DAC_READ_SEARCH"]
+
+
 def test_a_check_that_found_something_has_not_failed() -> None:
     assert "1" in SERVICES["trading-check.service"].words("SuccessExitStatus")
 
@@ -297,10 +328,10 @@ def test_no_secret_is_in_an_environment(unit: Unit) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_reads_the_settings_and_those_of_the_ledger_that_one_is_expected(name: str) -> None:
-    of_the_ledger = (ENGINE, "trading-backup.service", "trading-drill.service")
+    of_the_ledger = (ENGINE, *KEEPERS)
     expected = [SETTINGS, "-/var/lib/trading-deploy/ledger.env"] if name in of_the_ledger else [SETTINGS]
-    if name == "trading-check.service":
-        expected = ["-/etc/trading/ops.env", SETTINGS]  # what is expected of the machine; settings go before
+    if name in ("trading-check.service", *KEEPERS):
+        expected = ["-/etc/trading/ops.env", *expected]  # what the deployment says; the operator's settings go before
     assert SERVICES[name].all("EnvironmentFile") == expected
 
 
