@@ -22,6 +22,8 @@ from rich.table import Table
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import backtests
+import backups
+import beside
 import feeds
 import fills
 import leaks
@@ -44,6 +46,8 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "start": processes.start,
     "ops": watching.measure,
     "leaks": leaks.measure,
+    "backup": backups.measure,
+    "beside": beside.measure,
 }
 CANNOT_RUN = (TradingError, OSError, AssertionError, subprocess.SubprocessError)
 

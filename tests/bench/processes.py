@@ -55,7 +55,7 @@ TRADING_SECONDS = 20
 
 def memory() -> list[Row]:
     with TemporaryDirectory(dir=SCRATCH) as place, redis_server() as redis, _holding(WEB) as bare:
-        running = Appliance(Path(place), redis, **_market())
+        running = Appliance(Path(place), redis, **market())
         try:
             engine = running.start("engine", ["-m", "app.cli", "engine"])
             api = running.start("api", ["-m", "app.cli", "api"], API_PORT=str(running.port))
@@ -71,7 +71,7 @@ def memory() -> list[Row]:
     return [_memory_row("Rss", used, how, 180), _memory_row("Pss", used, how)]
 
 
-def _market() -> dict[str, str]:
+def market() -> dict[str, str]:
     """Return the settings that are the default, with bars of a second and ten quotes in each."""
     plain = Settings()
     warmup = str(plain.warmup_bars)
