@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Literal, Protocol
 
 from app.errors import Refused
@@ -18,12 +19,26 @@ from app.ledger import (
     TradingStarted,
     TradingStopped,
 )
+from app.marker import replace_file
 from app.model import CENT, ZERO, Command, Trade
 from app.portfolio import Portfolio
 
 MOST_CASH = Decimal(10) ** 12
 NOBODY = "api"  # who asks where nobody gave a name
 HALT_FILE = "HALT"  # a file of this name in the data directory halts trading
+
+
+def lay_halt(directory: Path, text: str) -> Path:
+    """Lay the halt file, which needs no ledger that can be written to; return where it is.
+
+    Raise OSError if that cannot be done.
+    """
+    path = directory / HALT_FILE
+    try:
+        replace_file(path, f"{text}\n")  # whole or not at all: the engine may read it at any moment
+    except OSError:  # a full disk has no room for the reason, but for a file without one
+        path.touch()
+    return path
 
 
 class Controlled(Protocol):

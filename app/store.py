@@ -432,6 +432,10 @@ def _translated(fault: sqlite3.Error, path: Path) -> StoreError:
         return StoreForeign(f"{path} is not a SQLite file; set DATA_DIR to another directory or restore a backup")
     if name.startswith("SQLITE_CORRUPT"):
         return StoreDamaged(f"{path} is damaged ({fault}); stop, keep a copy, restore a backup")
+    if name.startswith("SQLITE_BUSY"):
+        return StoreError(
+            f"{path} is kept by another process, and nothing was written; tradectl doctor says whether the engine hangs"
+        )
     return StoreError(f"{path}: {fault} ({name or type(fault).__name__})")
 
 

@@ -102,7 +102,7 @@ MAY_IMPORT = {
     "reconcile": "broker ledger model portfolio",
     "decision": "ledger limits model",
     "desk": "holdings model portfolio risk strategies",
-    "control": "errors ledger model portfolio",
+    "control": "errors ledger marker model portfolio",
     "recovery": "broker decision holdings ledger model portfolio reconcile",
     "engine": f"{CORE} broker control decision desk holdings ledger marking portfolio recovery risk sizing stream "
     "watch",

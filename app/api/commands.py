@@ -20,8 +20,8 @@ from app import history
 from app.api.call import HIGHEST, Answer, Call
 from app.api.described import BodyOptional
 from app.api.problems import NotFound, documented
-from app.control import HALT_FILE
-from app.errors import Halted, NotRunning, Refused, TimedOut
+from app.control import HALT_FILE, lay_halt
+from app.errors import Halted, NotRunning, Refused, StoreError, TimedOut
 from app.ledger import CommandHandled
 from app.model import Command
 from app.queries import is_running, standstill
@@ -46,7 +46,7 @@ RESPONSES = documented(409, 413, 504)
 RESPONSES_OF_KEPT = {
     **RESPONSES,
     202: ResponseSpec(
-        CommandAnswer, generate_examples=False, description="The engine does not run; it is kept for its next start."
+        CommandAnswer, generate_examples=False, description="Nobody takes it now; it is kept for when the engine does."
     ),
 }
 
@@ -67,8 +67,21 @@ async def stop(request: Call, data: JSONBody[Operator] = None, key: Key = None) 
 
 @post("/halt", status_code=200, responses=RESPONSES_OF_KEPT, operation_class=BodyOptional)
 async def halt(request: Call, data: JSONBody[Operator] = None, key: Key = None) -> Answer[CommandAnswer]:
-    """Halt trading until it is released: the kill switch."""
-    return await give(request, "halt", data, key)
+    """Halt trading until it is released: the kill switch. Where the ledger cannot be written to, a file does it."""
+    try:
+        return await give(request, "halt", data, key)
+    except StoreError as fault:  # a frozen engine may keep the ledger, and then nothing is as urgent
+        return Answer(by_file(request, data or OperatorRequest(), fault), status_code=202)
+
+
+def by_file(request: Call, said: OperatorRequest, fault: StoreError) -> CommandAnswer:
+    """Halt by the file that the engine looks for. Raise the fault of the ledger if that cannot be laid either."""
+    wanted = Command(0, "halt", said.who, request.origin, request.view.wall(), said.reason)
+    try:
+        path = lay_halt(request.view.directory, f"{said.who} from {request.origin}: {said.reason or 'no reason given'}")
+    except OSError:
+        raise fault from None
+    return waiting(wanted, request.view, f"{fault}; {path} is laid instead, and the engine halts as soon as it moves")
 
 
 @post("/release", status_code=200, responses=RESPONSES, operation_class=BodyOptional)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -18,7 +17,7 @@ from app.address import api_address
 from app.cli import tables
 from app.cli.client import Client, login_name, remote
 from app.cli.words import number
-from app.control import HALT_FILE
+from app.control import lay_halt
 from app.errors import NotRunning, StoreError, TimedOut
 from app.store import Store, has_ledger
 
@@ -135,13 +134,7 @@ def _tell(answer: bytes, as_json: bool) -> None:
 
 def _halt_by_file(directory: Path, text: str) -> bytes:
     """Lay the halt file, and wait until the ledger says that a running engine obeyed."""
-    path, draft = directory / HALT_FILE, directory / f".{HALT_FILE}.{os.getpid()}"
-    try:
-        draft.write_text(text + "\n")
-        draft.replace(path)  # whole or not at all: the engine may read it at any moment
-    except OSError:  # a full disk has no room for the reason, but for a file without one
-        draft.unlink(missing_ok=True)
-        path.touch()
+    path = lay_halt(directory, text)
     engine = lease.holder(directory)
     if engine is None:
         return _answer(f"no engine runs; the next one to start is halted by {path}")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import httpx
 import pytest
 from support.running import Appliance, appliance, wait_until
+
+from app.control import HALT_FILE
+from app.store import FILE_NAME
 
 TRADING = "/api/v1/trading"
 LARGEST = 64 * 1024
@@ -285,3 +290,23 @@ def test_an_engine_that_does_not_answer_is_a_time_out_that_names_the_command(
         assert (answer.status_code, answer.json()["code"]) == (504, "timed_out")
         path = answer.json()["detail"].rpartition("GET ")[2]
         wait_until(lambda: running.get(path)["outcome"] == "done", "it is carried out after all")
+
+
+def test_the_kill_switch_is_a_file_where_a_frozen_engine_keeps_the_ledger(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with appliance(tmp_path_factory.mktemp("kept"), redis=False) as running:
+        running.freeze_engine()
+        with closing(sqlite3.connect(running.directory / FILE_NAME, isolation_level=None)) as ledger:
+            ledger.execute("BEGIN IMMEDIATE")
+            refused = running.post(f"{TRADING}/stop", {"reason": "strange prices"})
+            halted = running.post(f"{TRADING}/halt", {"reason": "strange prices", "who": "alice"})
+        file = running.directory / HALT_FILE
+        assert (refused.status_code, refused.json()["code"]) == (503, "store")
+        assert "is kept by another process, and nothing was written" in refused.json()["detail"]
+        assert (halted.status_code, halted.json()["outcome"], halted.json()["done"]) == (202, "waiting", False)
+        assert f"{file} is laid instead" in halted.json()["message"]
+        assert file.read_text() == "alice from 127.0.0.1: strange prices\n"
+        running.engine.thaw()
+        running.wait_for_state("halted")
+        assert [(entry["name"], entry["origin"]) for entry in audited(running)] == [("halt", str(file))]
