@@ -1,3 +1,3 @@
 """The trading application: feed, strategies, sizing, risk, broker, ledger, portfolio, performance, queries, API."""
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"

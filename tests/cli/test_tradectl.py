@@ -126,8 +126,8 @@ def test_completion_offers_commands_and_options(tmp_path: Path) -> None:
 
 
 def test_version_is_that_of_the_release(tmp_path: Path) -> None:
-    assert tradectl("version", "--json", cwd=tmp_path).json == {"version": "1.0.0"}
-    assert tradectl("version", cwd=tmp_path).out == "tradectl 1.0.0\n"
+    assert tradectl("version", "--json", cwd=tmp_path).json == {"version": "1.1.0"}
+    assert tradectl("version", cwd=tmp_path).out == "tradectl 1.1.0\n"
 
 
 def test_the_strategies_of_this_release_are_listed_with_their_parameters(tmp_path: Path) -> None:
