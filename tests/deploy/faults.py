@@ -47,6 +47,7 @@ BAD = """
     UNION SELECT name, summary FROM sources WHERE json_extract(state, '$.status') != 'OK'
 """
 TLS, VERDICT = "/etc/trading/tls", "/var/lib/trading-tls/verdict.json"
+KEEPS_NO_TIME = "clock"  # which nothing does in a container
 AFTERWARDS = 2  # looks more after it was told, in which nothing more may be told
 MOST = 6  # looks until a fault, or its end, has to be told
 
@@ -67,10 +68,11 @@ class House:
         ear.belongs_to(box)
         certify(box, "-1 day", "+89 days")
         box.put(VERDICT, json.dumps({"at": datetime.now(UTC).isoformat(), "ok": True}))
-        box.run("systemctl start trading-backup trading-drill", seconds=200)
+        box.run("systemctl start trading-backup trading-drill && systemctl start trading-archive", seconds=200)
         self.get_well()
         for _ in range(2):
             self.look()
+        assert set(self.bad()) <= {KEEPS_NO_TIME}, self.bad()
         box.run(f"rm -f {WELL}; sqlite3 {MEMORY} \"VACUUM INTO '{WELL}'\"; chown trading-ops: {WELL}")
 
     def set(self, **settings: str) -> None:

@@ -123,7 +123,7 @@ def test_inodes_that_are_gone(house: House, box: Box) -> None:
     where = "/var/backups/trading"
     with house.suffers(fault="inodes gone (of the copies)") as case:
         box.small_disk(where, 16 * 1024)
-        box.run(f"mount -o remount,nr_inodes=200 {where}")
+        box.run(f"mount -o remount,nr_inodes=1000 {where}")
         case.hurts(f"cd {where}; i=0; while touch filler-$i 2>/dev/null; do i=$((i+1)); done")
         said = case.told("disk")
         assert "of its inodes free" in said
@@ -205,8 +205,10 @@ def outside(address: str) -> Iterator[Outside]:
     with ThreadingHTTPServer((address, 0), Handler) as server:
         found = Outside(f"http://{address}:{server.server_address[1]}/beat")
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield found
-        server.shutdown()
+        try:
+            yield found
+        finally:  # a thread whose socket was closed before would spin for the rest of the run
+            server.shutdown()
 
 
 def test_a_host_that_dies(house: House, box: Box, ear: Ear, lab: Lab) -> None:

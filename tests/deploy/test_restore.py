@@ -363,6 +363,7 @@ def test_a_backup_holds_what_only_root_may_read_and_its_user_reads_nothing_else(
     wait_until_up(deployed)
     by_hand(deployed)
     back_up(deployed)
+    assert "without" not in stamp(deployed, "backup")["what"], "Redis, the log and the guides are in it too"
     deployed.run("tradectl backup restore --to /var/lib/looked --part machine", seconds=120)
     for path in ("etc/trading/credentials/API_TOKENS", "etc/trading/deployment.json", "etc/trading/tls/privkey.pem"):
         assert deployed.get(f"/var/lib/looked/machine/{path}") == deployed.get(f"/{path}"), path

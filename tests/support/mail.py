@@ -46,5 +46,7 @@ def mailbox(address: str = "127.0.0.1", port: int = 0) -> Iterator[Mailbox]:
     talk = type("Talk", (Talk,), {"mails": mails})
     with socketserver.ThreadingTCPServer((address, port), talk) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield Mailbox(address, int(server.server_address[1]), mails)
-        server.shutdown()
+        try:
+            yield Mailbox(address, int(server.server_address[1]), mails)
+        finally:  # a thread whose socket was closed before would spin for the rest of the run
+            server.shutdown()
