@@ -12,7 +12,7 @@ import logging
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,7 +40,7 @@ from ops.copies import LEDGER, MIB, Head, alone, generation, has_account, holder
 from ops.errors import Absent, Changed, Damaged, OpsError
 from ops.keeping import doomed, shrunk, small
 from ops.outside import Task, outcome
-from ops.restic import QUICK, Repository
+from ops.restic import QUICK, Repository, Written
 from ops.snapshot import FULL, Snapshot
 from ops.stamps import Done, stamped, words
 
@@ -313,17 +313,27 @@ def _put(
     repository: Repository, place: Path, manifest: Manifest, snapshots: Sequence[Snapshot], settings: Settings
 ) -> Snapshot:
     """Put a full backup into the repository. Raise Changed, and keep none, if the machine's files changed meanwhile."""
-    made = put(repository, place, manifest, snapshots)
+    return put(repository, place, manifest, snapshots, lambda: _refuse_changed(manifest, settings))
+
+
+def _refuse_changed(manifest: Manifest, settings: Settings) -> None:
     now = machine_files(settings)[0]
     then = {name: one for name, one in manifest.files.items() if name.partition("/")[0] == MACHINE}
     if changed := sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name)):
-        _take_back(repository, made)
         raise Changed(f"{len(changed)} files changed while they were backed up: {', '.join(changed[:3])}")
-    return made
 
 
-def put(repository: Repository, place: Path, manifest: Manifest, snapshots: Sequence[Snapshot]) -> Snapshot:
-    """Put what was staged into the repository, and read it again. Raise OpsError if it is not what it was."""
+def put(
+    repository: Repository,
+    place: Path,
+    manifest: Manifest,
+    snapshots: Sequence[Snapshot],
+    look_again: Callable[[], None] = lambda: None,
+) -> Snapshot:
+    """Put what was staged into the repository, and read it again. Raise OpsError if it is not what it was.
+
+    `look_again` looks at what was backed up in its place, and raises Changed if that is another now.
+    """
     if repository.suspect.exists():
         raise OpsError(
             f"{repository.place} is in doubt; a backup reads all of it first: systemctl start trading-backup"
@@ -334,9 +344,12 @@ def put(repository: Repository, place: Path, manifest: Manifest, snapshots: Sequ
     names = [MANIFEST, *(_path(name, manifest) for name in manifest.files)]
     figures = (manifest.kind, manifest.seq, manifest.generation, manifest.bytes)
     one = Snapshot("", at, manifest.host, *figures, holder=manifest.holder, made=made)
-    one = repository.put(names, place, one, SECONDS)
+    written = repository.put(names, place, one, SECONDS)
+    one = msgspec.structs.replace(one, id=written.snapshot_id)
     try:
-        _read_back(repository, one, manifest)
+        look_again()
+        _refuse_another_manifest(repository, one, manifest)
+        _refuse_other_files(written, one, manifest, (place / MANIFEST).stat().st_size)
     except OpsError as fault:
         _take_back(repository, one)
         if isinstance(fault, Damaged):
@@ -345,23 +358,24 @@ def put(repository: Repository, place: Path, manifest: Manifest, snapshots: Sequ
     return one
 
 
-def _read_back(repository: Repository, one: Snapshot, manifest: Manifest) -> None:
-    """Raise Damaged if a snapshot elsewhere has another manifest, Changed if one has other files than it names."""
+def _refuse_another_manifest(repository: Repository, one: Snapshot, manifest: Manifest) -> None:
+    """Raise Damaged if a snapshot elsewhere has another manifest; of one here every file was read again."""
     if repository.local is None:
         again = read_manifest(repository.file(one.id, f"/{MANIFEST}"), f"backup {one.name}")
         if again != manifest:
             raise Damaged(f"backup {one.name} in {repository.place} is not what was sent; it does not count")
-    if one.kind != FULL:
-        return  # an archive is made of chunks that nobody writes to
-    nodes = repository.nodes(one.id)
-    for name, wanted in manifest.files.items():
-        node = nodes.get(f"/{_path(name, manifest).lstrip('/')}")
-        if node is None:
-            raise Changed(f"backup {one.name} lacks {name}, which went while it was made")
-        if node.type != ("symlink" if wanted.link is not None else "file") or (
-            wanted.link is None and node.size != wanted.bytes
-        ):
-            raise Changed(f"backup {one.name} has {node.size} bytes of {name}, {wanted.bytes} were there before")
+
+
+def _refuse_other_files(written: Written, one: Snapshot, manifest: Manifest, itself: int) -> None:
+    """Raise Changed if there is more or less in a snapshot than the manifest, which has `itself` bytes, names."""
+    sizes = [itself, *(found.bytes for found in manifest.files.values() if found.link is None)]
+    links = len(manifest.files) + 1 - len(sizes)
+    more = written.total_files_processed - len(sizes)
+    if written.total_bytes_processed != sum(sizes) or not 0 <= more <= links:
+        raise Changed(
+            f"backup {one.name} holds {written.total_files_processed} files of {written.total_bytes_processed} bytes, "
+            f"{len(sizes)} of {sum(sizes)} were to go into it"
+        )
 
 
 def _take_back(repository: Repository, one: Snapshot) -> None:

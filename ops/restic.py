@@ -67,12 +67,12 @@ SPOILT = re.compile(
 )
 
 
-class Node(Struct, frozen=True):
-    """A file, a link or a folder in a snapshot, as restic lists it."""
+class Written(Struct, frozen=True):
+    """What restic says of a snapshot that it made. Whether links count as files is up to its release."""
 
-    path: str = ""
-    type: str = ""
-    size: int = 0
+    snapshot_id: str
+    total_files_processed: int
+    total_bytes_processed: int
 
 
 class Repository:
@@ -165,14 +165,6 @@ class Repository:
         """Return a small text of a snapshot."""
         return self.run("--no-cache", "dump", snapshot, path)
 
-    def nodes(self, snapshot: str) -> dict[str, Node]:
-        """Return what is in a snapshot by its path, as the repository has it."""
-        try:
-            found = [_node.decode(line) for line in self.run("ls", "--json", snapshot).splitlines() if line.strip()]
-        except msgspec.MsgspecError as fault:
-            raise OpsError(f"restic lists a snapshot of {self.place} in a way that is not known: {fault}") from fault
-        return {one.path: one for one in found if one.path and one.type}
-
     def restore(self, snapshot: str, target: Path, include: Sequence[str], seconds: float) -> None:
         """Write files of a snapshot below a directory, read from the repository itself."""
         chosen = [word for path in include for word in ("--include", path)]
@@ -180,8 +172,8 @@ class Repository:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def put(self, files: Iterable[str], cwd: Path, one: Snapshot, seconds: float) -> Snapshot:
-        """Make a snapshot of files, named from `cwd` or absolute; return it with its id.
+    def put(self, files: Iterable[str], cwd: Path, one: Snapshot, seconds: float) -> Written:
+        """Make a snapshot of files, named from `cwd` or absolute; return its id and what is in it.
 
         What it wrote is read again: nothing counts as a backup that cannot be. Raise Damaged if it is another, and
         Changed if restic could not read a file. What does not count is taken out of the repository again.
@@ -194,18 +186,17 @@ class Repository:
         words = ["--files-from-raw", str(names), "--host", one.host, "--time", time, *tags]
         try:
             said = self.run("backup", "--json", *words, cwd=cwd, seconds=seconds)
-            summary: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-            made = str(summary["snapshot_id"])
-        except (ValueError, LookupError, TypeError) as fault:
+            made = _written.decode(said.strip().rpartition("\n")[2])
+        except msgspec.MsgspecError as fault:
             self._withdraw(one, before)
             raise OpsError(f"restic did not say which snapshot it made in {self.place}") from fault
         except OpsError:
             self._withdraw(one, before)
             raise
         if spoilt := self._spoilt(before):
-            self._put_aside(spoilt, made)
+            self._put_aside(spoilt, made.snapshot_id)
             raise Damaged(f"{spoilt[0]} is not what was written; look at the disk, this backup does not count")
-        return msgspec.structs.replace(one, id=made)
+        return made
 
     def _withdraw(self, one: Snapshot, before: set[Path]) -> None:
         """Remove the snapshot of a backup that failed, and what is spoilt of it: restic may have come to its end."""
@@ -391,4 +382,4 @@ def _said(text: str) -> str:
     return " ".join(" ".join(lines).split())[-500:]
 
 
-_node = msgspec.json.Decoder(Node)
+_written = msgspec.json.Decoder(Written)
