@@ -21,7 +21,7 @@ from deploy.shell import run
 from deploy.watching import wait_until_done
 
 NAME = "trader"
-DEPLOYED = ("ansible", "systemd", "app", "ops", "pyproject.toml", "README.md", "requirements*.lock")
+DEPLOYED = ("ansible", "systemd", "app", "ops", "docs", "pyproject.toml", "README.md", "requirements*.lock")
 KEEP = os.environ.get("TRADING_LAB_KEEP") == "1"
 DOMAIN = "trade.example.test"
 # Tokens of these tests alone, in the form of `tradectl token`. The machine is given their hashes.

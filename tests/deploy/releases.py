@@ -19,7 +19,7 @@ from deploy.box import Box
 from deploy.playbook import ROOT, Ansible, Play
 from msgspec import Struct
 
-SOURCES = ("app", "ops", "systemd", "pyproject.toml", "README.md", "requirements.lock")
+SOURCES = ("app", "ops", "docs", "systemd", "pyproject.toml", "README.md", "requirements.lock")
 SERVICES = ("trading-engine", "trading-api")
 # What is added to a file of the application so that it is broken in one way. The settings are still read well.
 CRASHING_ENGINE = {

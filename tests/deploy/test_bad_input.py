@@ -20,7 +20,7 @@ from msgspec import Struct
 SETTINGS = VARIABLES["trading_settings"]
 READY = "curl -sS --fail http://127.0.0.1:8000/health/ready"
 WATCHED = "/etc /opt/trading /usr/local /var/lib/trading-deploy"
-SOURCES = ("app", "ops", "systemd", "pyproject.toml", "README.md", "requirements.lock")
+SOURCES = ("app", "ops", "docs", "systemd", "pyproject.toml", "README.md", "requirements.lock")
 OPT_FREE_KIB = 40 * 1024
 MORE = "900m"
 
