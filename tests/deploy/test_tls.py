@@ -33,6 +33,7 @@ RESOLVER = (
     " -management :8055"
 )
 NINETY_DAYS = 90 * 24 * 3600
+ORDERS = 3  # Pebble takes an earlier proof for one order in a hundred, also where it is told never to
 
 
 class Authority(Struct, frozen=True):
@@ -248,9 +249,11 @@ def test_a_renewal_that_nginx_cannot_take_over_is_told_and_healed_by_the_next_de
 def test_a_renewal_that_the_authority_refuses_fails_loudly_and_changes_nothing(
     issued: Appliance, authority: Authority
 ) -> None:
-    before = issued.serial()
     authority.finds("127.0.0.9")
-    result = issued.renews("+65d")
+    for _ in range(ORDERS):
+        before, result = issued.serial(), issued.renews("+65d")
+        if result != "success":
+            break
     authority.finds(issued.box.address)
 
     assert result == "exit-code"
@@ -263,7 +266,7 @@ def test_the_weekly_report_tells_whether_a_renewal_would_succeed(issued: Applian
     before = issued.serial()
     assert issued.trial() == ("OK", "a renewal would succeed")
     authority.finds("127.0.0.9")
-    told = issued.trial()
+    told = next((found for found in (issued.trial() for _ in range(ORDERS)) if found[0] != "OK"), None)
     authority.finds(issued.box.address)
     assert told == ("CRITICAL", "it failed")
     assert issued.serial() == before
