@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from support.backups import archive, back_up, trade_on
 from support.tradectl import tradectl
-from support.watched import NOW, open_account, ops, places, programs, stamp
+from support.watched import NOW, ops, places, programs, stamp
 
 from app.store import Store
 from ops import archiving, drill
@@ -23,18 +22,6 @@ from ops.restoring import MARK, partly, recover
 from ops.stamps import Done, stamped
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return places(tmp_path, ops_redis_url="")
-
-
-@pytest.fixture
-def account(settings: Settings) -> Iterator[Store]:
-    store = open_account(settings.data)
-    yield store
-    store.close()
 
 
 def failing(directory: Path, pattern: str, message: str) -> str:

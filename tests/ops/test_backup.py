@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -33,18 +32,6 @@ from ops.stamps import stamped
 
 HOUR = timedelta(hours=1)
 AS_ROOT = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a disk: needs Linux and root")
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return places(tmp_path, ops_redis_url="")
-
-
-@pytest.fixture
-def account(settings: Settings) -> Iterator[Store]:
-    store = open_account(settings.data)
-    yield store
-    store.close()
 
 
 def snapshots(settings: Settings) -> list[Snapshot]:

@@ -10,14 +10,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from support.backups import archive, back_up, trade_on
 from support.tradectl import ROOT, tradectl
-from support.watched import NOW, open_account, ops, places, programs, stamp
+from support.watched import NOW, ops, places, programs, stamp
 
 from app.store import Store
 from ops import archiving, backup, drill
@@ -27,18 +26,6 @@ from ops.restic import Repository
 from ops.restoring import recover
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return places(tmp_path, ops_redis_url="")
-
-
-@pytest.fixture
-def account(settings: Settings) -> Iterator[Store]:
-    store = open_account(settings.data)
-    yield store
-    store.close()
 
 
 # -- restore ------------------------------------------------------------------------------------------------------
