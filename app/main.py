@@ -29,7 +29,6 @@ from app.api.questions import refuse_misspelt
 from app.api.trading import TRADING
 from app.cache import Cache
 from app.config import Settings, load, secrets_of
-from app.ending import heard
 from app.log import configure, get_logger, kept_in
 from app.memory import keep_house
 from app.signins import SignIns
@@ -37,7 +36,6 @@ from app.tokens import read_tokens
 from app.view import View
 from app.web.account import OWN
 from app.web.assets import static
-from app.web.packing import Packing
 from app.web.pages import PAGES, WEB
 from app.web.room import Room
 from app.web.sign_in import ENTRANCE
@@ -61,7 +59,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     unrouted: ExceptionHandlersMap = {NotFoundException: door.unrouted, MethodNotAllowedException: door.unrouted}
     return Litestar(
         route_handlers=[*CALLS, *PAGE],
-        middleware=[door, Packing()],
+        middleware=[door],
         before_request=refuse_misspelt,
         before_send=[protect, figures.count, part],
         exception_handlers={**HANDLERS, NotSignedIn: ask_to_sign_in, **unrouted},
@@ -87,8 +85,7 @@ async def watching(app: Litestar) -> AsyncIterator[None]:
     following.add_done_callback(lambda task: notice_end(view, task))
     beside = asyncio.create_task(keep_house(settings.memory_minutes))
     try:
-        with heard(lambda: leave(app)):
-            yield
+        yield
     finally:
         following.cancel()
         beside.cancel()

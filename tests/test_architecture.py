@@ -38,7 +38,6 @@ MAY_IMPORT = {
     "secret": "",
     "guard": "",
     "notify": "",
-    "ending": "",
     "tokens": "errors secret",
     "performance": "",
     "limits": "",
@@ -160,28 +159,25 @@ MAY_IMPORT = {
     "api.trading": f"{API} clock history performance queries",
     "web": "",
     "web.account": f"{DOOR} signins web.room web.signing",
-    "web.achieved": "api.call api.trading clock errors performance queries schemas view web.overview web.room "
-    "web.signing",
+    "web.achieved": "api.call api.trading errors performance queries schemas view web.overview web.room web.signing",
     "web.acting": "api.call api.commands api.problems errors schemas web.room web.signing",
     "web.assets": "api.call api.problems errors",
     "web.books": "errors history schemas view",
     "web.glance": "config errors queries schemas view watched watcher",
-    "web.ledgers": "api.call history queries schemas web.books web.room web.signing web.stops",
+    "web.ledgers": "api.call history queries schemas web.books web.room web.signing",
     "web.live": "log",
     "web.looks": "history queries schemas watched watcher web.room",
     "web.overview": "clock history ledger performance queries view web.room",
-    "web.packing": "",
     "web.pages": "api.call api.door api.problems errors performance web.account web.achieved web.acting web.ledgers "
     "web.looks web.overview web.room web.signing",
     "web.room": "app api.call api.problems errors queries view watched watcher web.assets web.glance web.live "
     "web.signing web.words",
     "web.sign_in": f"{DOOR} signins web.room web.signing",
     "web.signing": f"{DOOR} signins",
-    "web.stops": "holdings limits schemas",
     "web.words": "",
     "main": "api.call api.commands api.described api.door api.events api.health api.market api.metrics api.ops "
-    "api.problems api.questions api.trading cache config ending log memory signins tokens view web.account web.assets "
-    "web.packing web.pages web.room web.sign_in web.signing",
+    "api.problems api.questions api.trading cache config log memory signins tokens view web.account web.assets "
+    "web.pages web.room web.sign_in web.signing",
     # the command line, and everything at once
     "address": "config errors",
     "child": "log",
@@ -205,7 +201,7 @@ MAY_IMPORT = {
     "cli.logs": "app cli.journal cli.process cli.tables clock config log",
     "cli.looking": f"{TRADECTL} strategies.registry",
     "cli.page": "cli.diagnosis cli.journal",
-    "cli.patient": f"{TRADECTL} address cache cli.process fence lease rounds secret signins tokens watched watcher",
+    "cli.patient": f"{TRADECTL} address cache cli.process fence lease rounds secret watched watcher",
     "cli.holding": "cli.journal cli.process cli.tables clock config errors log memory",
     "cli.profile": f"{TRADECTL} cli.holding cli.logs cli.patient cli.process clock lease",
     "cli.reconciling": "cli.tables config holdings reconciling schemas",
@@ -319,7 +315,7 @@ ONLY_IN = {
     "dotenv": "config",
     "structlog": "log",
     "fcntl": "lease supervisor feed log",
-    "signal": "guard live child supervisor ending",
+    "signal": "guard live child supervisor",
     "ctypes": "child memory",
     "subprocess": "cli",
     "psutil": "address cli",

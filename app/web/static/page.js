@@ -88,23 +88,10 @@ document.addEventListener("click", (event) => {
     dialog.close();
     return;
   }
-  renewKeys(dialog);
   dialog.querySelector("[role=status]")?.replaceChildren();
   dialog.showModal();
   dialog.querySelector("input:not([type=hidden])")?.select();
 });
-
-// What is sent twice with one key is one command: a double press is one halt. A press after the answer means another.
-function renewKeys(place) {
-  for (const one of place.querySelectorAll("input[name=key]")) {
-    const chance = [...crypto.getRandomValues(new Uint8Array(16))];
-    one.value = `page-${chance.map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-  }
-}
-
-document.addEventListener("submit", (event) => {
-  if (event.target.closest("dialog")?.querySelector("[role=status]")?.childElementCount) renewKeys(event.target);
-}, true);
 
 // -- choices ---------------------------------------------------------------------------------------------------------
 
@@ -159,7 +146,7 @@ function looks() {
 class Curve {
   constructor(place) {
     this.place = place;
-    this.asked = place.dataset.first ?? "period=daily";
+    this.period = place.dataset.first ?? "daily";
     this.name = place.dataset.words ?? "Equity";
     this.points = [];
     this.words = document.getElementById(place.getAttribute("aria-labelledby"));
@@ -178,14 +165,14 @@ class Curve {
   }
 
   async load() {
-    const asked = this.asked;
+    const asked = this.period;
     let answer;
     try {
-      answer = await fetch(`${this.place.dataset.curve}?${asked}`);
+      answer = await fetch(`${this.place.dataset.curve}?period=${asked}`);
     } catch {
       return; // the banner of the line says so
     }
-    if (!answer.ok || asked !== this.asked) return;
+    if (!answer.ok || asked !== this.period) return;
     const points = await answer.json();
     const moved = points.length !== this.points.length || points[0]?.[0] !== this.points[0]?.[0];
     this.points = points;
@@ -215,7 +202,7 @@ class Candles {
     this.chart = LightweightCharts.createChart(place, looks());
     this.series = this.chart.addSeries(LightweightCharts.CandlestickSeries, { borderVisible: false });
     this.markers = LightweightCharts.createSeriesMarkers(this.series, []);
-    this.courses = [];
+    this.lines = [];
     this.dress();
     this.load();
     setInterval(() => document.hidden || this.load(), 5000);
@@ -256,26 +243,14 @@ class Candles {
       color: colour(side === "buy" ? "accent" : "warn"),
       text: fills.length > 40 ? "" : `${side} ${strategy}`,
     })));
-    this.showStops(stops);
+    this.lines.forEach((one) => this.series.removePriceLine(one));
+    this.lines = stops.map(([strategy, price]) => this.series.createPriceLine({
+      price, title: `stop ${strategy}`, color: colour("critical"), lineStyle: 2,
+    }));
     if (!bars.length) return;
-    const now = stops.filter(([, , still]) => still).map(([strategy, rule, , points]) => (
-      `${rule} of ${strategy} at ${points.at(-1)[1]}`));
-    this.words.textContent = `${bars.length} bars, the last closed at ${bars.at(-1)[4]}; ${fills.length} fills; `
-      + `${now.length ? `our stops now: ${now.join(", ")}` : "no stop is watched now"}.`;
-  }
-
-  // A line for each position and rule, from its first fill to its last: dashed the stop loss, dotted the trailing stop.
-  showStops(stops) {
-    this.courses.forEach((one) => this.chart.removeSeries(one));
-    this.courses = stops.map(([strategy, rule, still, points]) => {
-      const course = this.chart.addSeries(LightweightCharts.LineSeries, {
-        color: colour("critical"), lineWidth: still ? 2 : 1, lineStyle: rule === "stop loss" ? 2 : 1, lineType: 1,
-        priceLineVisible: false, lastValueVisible: still, crosshairMarkerVisible: false,
-        pointMarkersVisible: points.length === 1, title: still ? `${rule} ${strategy}` : "",
-      });
-      course.setData(points.map(([at, value]) => ({ time: shifted(at), value })));
-      return course;
-    });
+    const last = bars.at(-1);
+    this.words.textContent = `${bars.length} bars, the last closed at ${last[4]}; ${fills.length} fills, `
+      + `${stops.length} stops.`;
   }
 }
 
@@ -287,7 +262,7 @@ function draw() {
     const buttons = document.querySelectorAll(`[data-chart="${place.id}"] button`);
     buttons.forEach((button) => button.addEventListener("click", () => {
       buttons.forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
-      curve.asked = button.dataset.query ?? `period=${button.dataset.period}`;
+      curve.period = button.dataset.period;
       curve.load();
     }));
   }
