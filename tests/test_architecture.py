@@ -139,10 +139,6 @@ MAY_IMPORT = {
     "schemas": "model performance",
     "queries": "app config errors feed holdings model performance portfolio schemas snapshot strategies.registry view",
     "history": "errors ledger model schemas view",
-    # what was logged, by whichever process
-    "machine": "",
-    "journal": "errors log",
-    "logged": "errors journal log",
     # what the watcher left: it is another program
     "watched": "",
     "watcher": "watched",
@@ -152,7 +148,7 @@ MAY_IMPORT = {
     "api.call": "config errors schemas view",
     "api.commands": f"{API} api.described control history ledger model queries view",
     "api.described": "app",
-    "api.door": "api.auth api.call api.problems clock errors signins tokens",
+    "api.door": "api.auth api.call api.problems clock errors schemas signins tokens",
     "api.events": f"{API} api.door history ledger view",
     "api.health": f"{API} queries",
     "api.market": f"{API} queries",
@@ -170,17 +166,14 @@ MAY_IMPORT = {
     "web.glance": "config errors queries schemas view watched watcher",
     "web.ledgers": "api.call history queries schemas web.books web.room web.signing",
     "web.live": "log",
-    "web.logs": "api.call api.trading clock web.ledgers web.room web.signing web.tail web.wire",
     "web.looks": "history queries schemas watched watcher web.room",
     "web.overview": "clock history ledger performance queries view web.room",
-    "web.pages": "api.call api.problems errors performance web.account web.achieved web.acting web.ledgers web.logs "
-    "web.looks web.overview web.room web.signing web.wire",
-    "web.room": "app api.auth api.call api.problems errors queries schemas view watched watcher web.assets web.glance "
-    "web.live web.signing web.tail web.words",
+    "web.pages": "api.call api.door api.problems errors performance web.account web.achieved web.acting web.ledgers "
+    "web.looks web.overview web.room web.signing",
+    "web.room": "app api.call api.problems errors queries view watched watcher web.assets web.glance web.live "
+    "web.signing web.words",
     "web.sign_in": f"{DOOR} signins web.room web.signing",
     "web.signing": f"{DOOR} signins",
-    "web.tail": "app config errors journal log logged machine",
-    "web.wire": "api.call api.door api.problems web.room web.signing",
     "web.words": "",
     "main": "api.call api.commands api.described api.door api.events api.health api.market api.metrics api.ops "
     "api.problems api.questions api.trading cache config log memory signins tokens view web.account web.assets "
@@ -203,20 +196,21 @@ MAY_IMPORT = {
     "cli.doctor": f"app {TRADECTL} cli.diagnosis cli.page cli.patient cli.process cli.settling cli.trees clock "
     "feed.line feed.providers feed.trial lease",
     "cli.fencing": f"{TRADECTL} cli.ledger cli.process clock fence lease marker store",
+    "cli.journal": "errors log",
     "cli.ledger": f"app {TRADECTL} cli.process cutting export history portfolio store",
-    "cli.logs": "app cli.tables clock config errors journal log logged machine",
+    "cli.logs": "app cli.journal cli.process cli.tables clock config log",
     "cli.looking": f"{TRADECTL} strategies.registry",
-    "cli.page": "cli.diagnosis journal",
-    "cli.patient": f"{TRADECTL} address cache fence lease machine rounds secret watched watcher",
-    "cli.holding": "cli.tables clock config errors journal log machine memory",
-    "cli.profile": f"{TRADECTL} cli.holding cli.logs cli.patient clock lease machine",
+    "cli.page": "cli.diagnosis cli.journal",
+    "cli.patient": f"{TRADECTL} address cache cli.process fence lease rounds secret watched watcher",
+    "cli.holding": "cli.journal cli.process cli.tables clock config errors log memory",
+    "cli.profile": f"{TRADECTL} cli.holding cli.logs cli.patient cli.process clock lease",
     "cli.reconciling": "cli.tables config holdings reconciling schemas",
     "cli.replaying": "cli.ledger cli.tables errors history replay schemas",
     "cli.process": "config log",
     "cli.running": f"{TRADECTL} cache cli.looking cli.process cli.reconciling feed.replay live log queries supervisor "
     "view",
     "cli.serving": "address cli.process config main notify tokens",
-    "cli.settling": "clock config errors feed.providers live machine tokens",
+    "cli.settling": "cli.process clock config errors feed.providers live tokens",
     "cli.token": "app cli.client cli.process cli.tables clock config log signins tokens",
     "cli.users": f"app {TRADECTL} cli.process clock log passwords signins tokens",
     "cli.judges": "cli.diagnosis cli.patient errors fence tokens watched watcher",
@@ -323,7 +317,7 @@ ONLY_IN = {
     "fcntl": "lease supervisor feed log",
     "signal": "guard live child supervisor",
     "ctypes": "child memory",
-    "subprocess": "cli journal logged",
+    "subprocess": "cli",
     "psutil": "address cli",
     "prometheus_client": "telemetry api",
     "holidays": "sessions",

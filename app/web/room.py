@@ -12,15 +12,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.datastructures import Cookie
-from litestar.exceptions import HTTPException
 from msgspec import Struct
 
 from app import __version__, queries, watcher
-from app.api.auth import is_call
-from app.api.call import Answer, Call, Shared
-from app.api.problems import Busy, NotSignedIn, framework_problem, trading_problem
+from app.api.call import Call, Shared
+from app.api.problems import NotSignedIn, trading_problem
 from app.errors import TradingError
-from app.schemas import ProblemAnswer
 from app.view import View
 from app.watched import AlertAnswer, BackupAnswer, CheckAnswer
 from app.web import glance
@@ -28,23 +25,17 @@ from app.web.assets import by_address, read_assets
 from app.web.glance import Watch
 from app.web.live import Live
 from app.web.signing import Person, ask_to_sign_in, csrf_token
-from app.web.tail import Log
 from app.web.words import FILTERS
 
 TEMPLATES = Path(__file__).parent / "templates"
 WATCH_SECONDS = 3.0  # for which what the watcher left is not read again
 SLOW_SECONDS = 5.0  # for which figures over all trades are not measured again
-QUESTIONS = 20  # that are followed at once, each with what keeps its answer current
 COMMON = ("state", "notice")  # parts that each page has
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-HTML = "text/html"  # the framework adds the encoding
-LED_ASTRAY = {
-    404: "There is nothing at this address. It is mistyped, or of another release; the overview leads to every page.",
-    405: "This address takes a form of a page, and shows nothing by itself.",
-}
+HTML = "text/html; charset=utf-8"
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -57,14 +48,13 @@ Look = Callable[["Room"], Awaitable[Shown]]
 
 
 class Page(Struct, frozen=True):
-    """A page: its place, its name, what it shows, the parts of it that are kept current, and the role that it takes."""
+    """A page: its place, its name, what it shows, and the parts of it that are kept current."""
 
     name: str
     path: str
     title: str
     look: Look
     parts: tuple[str, ...] = ()
-    role: str = "read"
 
 
 class Room:
@@ -79,7 +69,6 @@ class Room:
         self._streams: dict[tuple[str, bool], Live] = {}
         self._slow: dict[str, tuple[float, Any]] = {}
         self._watch: tuple[float, Watch] | None = None
-        self.log = Log(shared.settings)
 
     @property
     def view(self) -> View:
@@ -119,28 +108,12 @@ class Room:
             "marked_at": self.view.book.marked_at if self.view.book.seq else None,
         }
 
-    def stream(self, page: Page, person: Person, asked: str = "") -> Live:
-        """Return what keeps a page current, as it was asked: one for all who may act, one for all who may only look.
-
-        Raise Busy where too many different questions are followed at once.
-        """
-        key = (f"{page.name}?{asked}" if asked else page.name, "trade" in person.roles)
+    def stream(self, page: Page, person: Person) -> Live:
+        """Return what keeps a page current: one for all who may act, and one for all who may only look."""
+        key = (page.name, "trade" in person.roles)
         if key not in self._streams:
-            if asked:
-                self._make_place()
             self._streams[key] = Live(self._drawing(page, key[1]))
         return self._streams[key]
-
-    def _make_place(self) -> None:
-        """Forget the questions that nobody follows, once there are many."""
-        asked = [key for key in self._streams if "?" in key[0]]
-        if len(asked) < QUESTIONS:
-            return
-        idle = [key for key in asked if not self._streams[key].clients]
-        if not idle:
-            raise Busy(f"{QUESTIONS} different questions are followed already; close one, or ask again later")
-        for key in idle:
-            del self._streams[key]
 
     @property
     def clients(self) -> int:
@@ -212,28 +185,14 @@ def told(request: Request[Any, Any, Any], error: TradingError) -> Response[Any]:
     """Say what is wrong to who asked for a page: on one, or where the answer of a form is shown."""
     if isinstance(error, NotSignedIn):
         return ask_to_sign_in(request, error)
-    return on_page(request, trading_problem(request, error), str(error))
-
-
-def strayed(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
-    """Say to who asked for what is no page, or for a page as it cannot be asked for: on a page, to a browser."""
-    problem = framework_problem(request, error)
-    if is_call(request.scope["path"]):
-        return problem
-    return on_page(request, problem, LED_ASTRAY.get(error.status_code, problem.content.detail))
-
-
-def on_page(request: Request[Any, Any, Any], problem: Answer[ProblemAnswer], said: str) -> Response[Any]:
-    """Return what is wrong as a page, or as a part of one; as it is to a program."""
+    problem = trading_problem(request, error)
     if "text/html" not in request.headers.get("accept", ""):
         return problem
     room: Room = request.app.state.page
     part = "hx-request" in request.headers
-    text = room.templates.get_template("parts/said.html" if part else "fault.html").render(
-        {"fault": said, "code": problem.content.code}
-    )
-    headers = {**problem.headers, **HEADERS}
-    return Response(text, status_code=problem.status_code, media_type=HTML, headers=headers)
+    shown = {"fault": str(error), "code": error.code}
+    text = room.templates.get_template("parts/said.html" if part else "fault.html").render(shown)
+    return Response(text, status_code=problem.status_code, media_type=HTML, headers=HEADERS)
 
 
 def or_why(ask: Callable[[], Any]) -> tuple[Any, str]:
