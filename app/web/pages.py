@@ -16,16 +16,19 @@ from app.performance import Period
 from app.web.account import ACCOUNT
 from app.web.achieved import ACHIEVED, achieved, drawdown
 from app.web.acting import act, ask
+from app.web.asking import ask_watcher, send_watcher
 from app.web.ledgers import LEDGER_PAGES, LEDGERS, traded
 from app.web.looks import LOOKS
+from app.web.ops import OPS
 from app.web.overview import OVERVIEW, curve
+from app.web.reading import read_report
 from app.web.room import Page, Room, told
 from app.web.signing import PERSON, Person, needs_read
 
 CLIENTS = 300  # streams at once and process
-PLAIN = (OVERVIEW, *LOOKS)  # they take no questions
+PLAIN = (OVERVIEW, *LOOKS, OPS)  # they take no questions
 TRADING, AUDIT, CHART = LEDGER_PAGES
-ORDER = (OVERVIEW, TRADING, ACHIEVED, CHART, *LOOKS, AUDIT, ACCOUNT)
+ORDER = (OVERVIEW, TRADING, ACHIEVED, CHART, *LOOKS, OPS, AUDIT, ACCOUNT)
 PAGES: dict[str, Page] = {page.name: page for page in ORDER}
 
 
@@ -62,7 +65,11 @@ def equity(request: Call, period: FromQuery[Period] = "daily") -> Answer[list[li
 
 WEB = Router(
     "/",
-    route_handlers=[*(shower(page) for page in PLAIN), *LEDGERS, achieved, drawdown, live, equity, ask, act],
+    route_handlers=[
+        *(shower(page) for page in PLAIN),
+        *LEDGERS,
+        *(achieved, drawdown, live, equity, ask, act, ask_watcher, send_watcher, read_report),
+    ],
     dependencies={**PERSON, "wanted": Provide(traded, sync_to_thread=False)},
     exception_handlers={TradingError: told},
     guards=[needs_read],

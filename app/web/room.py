@@ -66,7 +66,7 @@ class Room:
         self.assets = read_assets()
         self.served = by_address(self.assets)
         self.templates = environment(self)
-        self._streams: dict[tuple[str, bool], Live] = {}
+        self._streams: dict[tuple[str, frozenset[str]], Live] = {}
         self._slow: dict[str, tuple[float, Any]] = {}
         self._watch: tuple[float, Watch] | None = None
 
@@ -80,6 +80,10 @@ class Room:
             found = await asyncio.to_thread(self._read_watch)
             self._watch = (monotonic(), found)
         return self._watch[1]
+
+    def look_again(self) -> None:
+        """Read anew what the watcher left: somebody has just changed it."""
+        self._watch = None
 
     def _read_watch(self) -> Watch:
         home, now = self.shared.settings.watched, self.view.wall()
@@ -109,10 +113,10 @@ class Room:
         }
 
     def stream(self, page: Page, person: Person) -> Live:
-        """Return what keeps a page current: one for all who may act, and one for all who may only look."""
-        key = (page.name, "trade" in person.roles)
+        """Return what keeps a page current: one for all who may do the same on it."""
+        key = (page.name, person.roles)
         if key not in self._streams:
-            self._streams[key] = Live(self._drawing(page, key[1]))
+            self._streams[key] = Live(self._drawing(page, person.roles))
         return self._streams[key]
 
     @property
@@ -139,8 +143,8 @@ class Room:
         wait: float = 0,
     ) -> Response[str]:
         """Draw a template with what it needs to know of who looks; `wait` is how many seconds not to ask again."""
-        may_trade = person is not None and "trade" in person.roles
-        known = {"person": person, "may_trade": may_trade, "csrf_token": csrf_token(request)}
+        roles = person.roles if person else frozenset[str]()
+        known = {"person": person, **rights(roles), "csrf_token": csrf_token(request)}
         text = self.templates.get_template(template).render({**known, **shown})
         headers = {**HEADERS, "Retry-After": str(ceil(wait))} if wait else HEADERS
         return Response(text, status_code=status, media_type=HTML, headers=headers, cookies=list(cookies))
@@ -150,13 +154,18 @@ class Room:
         for stream in self._streams.values():
             stream.end()
 
-    def _drawing(self, page: Page, may_trade: bool) -> Callable[[], Awaitable[dict[str, str]]]:
+    def _drawing(self, page: Page, roles: frozenset[str]) -> Callable[[], Awaitable[dict[str, str]]]:
         async def draw() -> dict[str, str]:
-            shown = {**await self.shown(page), "may_trade": may_trade}
+            shown = {**await self.shown(page), **rights(roles)}
             named = {part: f"parts/{part}.html" for part in (*COMMON, *page.parts)}
             return {part: self.templates.get_template(name).render(shown) for part, name in named.items()}
 
         return draw
+
+
+def rights(roles: frozenset[str]) -> Shown:
+    """Return what somebody may do: each is a button, or none."""
+    return {"may_trade": "trade" in roles, "may_ops": "ops" in roles}
 
 
 def environment(room: Room) -> Environment:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from support.browser import ROOT, Scheme, browsing, look
+from support.looked_after import look_after
 from support.running import appliance, wait_until
 from support.visitors import add_people, opened
 
@@ -20,7 +21,7 @@ PLACE = ROOT / "build" / "screenshots"
 SIZES = {"phone": (390, 844), "desktop": (1360, 900)}
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 TRADES = 12  # that are closed before the first picture
-OTHERS = {"release": "/act/release"}
+OTHERS = {"release": "/act/release", "silence": "/ops/ask/silence?alert=disk"}
 QUICK = {
     "STRATEGIES": "sma_cross:fast=2:slow=4,momentum:period=3,donchian:entry=10:exit=5",
     "TARGET_SYMBOLS": "AAPL,MSFT,BTC/USD,ETH/USD",
@@ -35,6 +36,7 @@ def main() -> None:
     paths = {page.name: page.path for page in PAGES.values()} | OTHERS
     with TemporaryDirectory() as place, appliance(Path(place), **QUICK) as running, browsing() as browser:
         wait_until(lambda: len(running.get("/api/v1/trading/trades")["items"]) >= TRADES, "it trades", patience=180)
+        look_after(running)
         for (size, (width, height)), scheme in product(SIZES.items(), SCHEMES):
             add_people(running.directory)
             with (
