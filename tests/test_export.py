@@ -162,12 +162,14 @@ def test_a_snapshot_is_kept_of_what_was_imported(place: Path) -> None:
         assert database.execute("SELECT max(seq) FROM snapshots").fetchone()[0] == done.account.seq
 
 
-def refused(place: Path, text: bytes, match: str, into: str = "old") -> None:
+def refused(place: Path, text: bytes, into: str = "old") -> str:
+    """Return why rows are not imported; what they were to go into is as it was."""
     (place / "bad.jsonl").write_bytes(text)
     before = books_of(place / into)
-    with pytest.raises(InputError, match=match):
+    with pytest.raises(InputError) as fault:
         import_files(place / into, [place / "bad.jsonl"])
     assert books_of(place / into) == before
+    return str(fault.value)
 
 
 Edit = Callable[[list[bytes]], list[bytes]]
@@ -206,7 +208,7 @@ def test_what_does_not_hold_is_refused_with_its_place(place: Path, edit: Edit, m
         (place / "bad.jsonl").write_bytes(b"".join(edit(rows)))
         assert import_files(place / "old", [place / "bad.jsonl"]).skipped == 1, "the same row twice is one row"
         return
-    refused(place, b"".join(edit(rows)), match)
+    assert match in refused(place, b"".join(edit(rows)))
 
 
 def test_rows_of_another_account_are_two_histories(place: Path) -> None:
@@ -214,14 +216,14 @@ def test_rows_of_another_account_are_two_histories(place: Path) -> None:
     other.trade("buy", 7, 100)
     other.order("halt", "elsewhere")
     keep(place / "other", other)
-    refused(place, exported(place / "data", 2), "two histories", into="other")
-    refused(place, exported(place / "data", len(other.entries)), "does not follow row", into="other")
+    assert "two histories" in refused(place, exported(place / "data", 2), into="other")
+    assert "does not follow row" in refused(place, exported(place / "data", len(other.entries)), into="other")
 
 
 def test_a_fill_without_the_trade_that_it_closes_is_not_the_end(place: Path) -> None:
     rows = (place / "new.jsonl").read_bytes().splitlines(keepends=True)
     closing = next(number for number, row in enumerate(rows) if b'"TradeClosed"' in row)
-    refused(place, b"".join(rows[:closing]), "the one that closes its trade is missing")
+    assert "the one that closes its trade is missing" in refused(place, b"".join(rows[:closing]))
 
 
 def test_the_second_of_two_files_spoils_both(place: Path) -> None:
