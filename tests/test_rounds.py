@@ -19,6 +19,7 @@ from support.tradectl import COMMAND, environment, gone, tradectl
 from app import rounds
 
 SOON = "0.05"  # minutes between two rounds
+USUAL = "5"  # one look is believed for three times as long, on however busy a machine
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def checks(port: int) -> dict[str, object]:
 
 
 def test_on_a_laptop_the_api_and_the_doctor_know_what_the_watcher_saw(tmp_path: Path) -> None:
-    with run(tmp_path) as (running, port):
+    with run(tmp_path, OPS_WATCH_MINUTES=USUAL) as (running, port):
         wait_until(lambda: checks(port)["status"] == "known", "the watcher looked", lambda: said(tmp_path), 40)
         names = {one["name"] for one in checks(port)["items"]}  # type: ignore[attr-defined]
         assert {"disk", "live", "loop", "redis"} <= names
@@ -61,7 +62,7 @@ def test_on_a_laptop_the_api_and_the_doctor_know_what_the_watcher_saw(tmp_path: 
 
 
 def test_between_two_rounds_there_is_no_process_of_the_watcher(tmp_path: Path) -> None:
-    with run(tmp_path, OPS_WATCH_MINUTES="5") as (running, port):
+    with run(tmp_path, OPS_WATCH_MINUTES=USUAL) as (running, port):
         wait_until(lambda: checks(port)["status"] == "known", "the watcher looked", lambda: said(tmp_path), 40)
         wait_until(lambda: not _watchers(running.pid), "the round is over")
         assert checks(port)["status"] == "known", "what it saw is kept"
