@@ -31,6 +31,7 @@ API = "trading-api.socket trading-api.service"
 
 @pytest.fixture(scope="module")
 def nobody(deployed_box: Box) -> Iterator[httpx.Client]:
+    deployed_box.wait_for("systemctl is-active --quiet nginx")
     with client(deployed_box) as found:
         yield found
 
