@@ -21,6 +21,8 @@ DEPLOY_PACKAGES := mmdebstrap systemd-container squashfs-tools iproute2 nftables
 VM_PACKAGES := qemu-system-x86 qemu-utils vagrant vagrant-libvirt libvirt-daemon-system
 DEPLOY_TESTS := $(if $(findstring tests/deploy,$(ARGS)),,tests/deploy) $(ARGS)
 FAULT_TESTS := $(wildcard tests/deploy/test_fault*.py tests/faults/test_fault*.py) tests/deploy/test_leaks.py
+# A file's tests share what is expensive to start. In the order of their names: most files that are long are not last.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 ORDINARY := $(if $(findstring tests/deploy,$(ARGS)),,yes)
 
 .PHONY: help install run deploy test test-only test-deploy test-vm matrix lint format bench lock clean
@@ -44,12 +46,12 @@ test: lint test-only  ## check the style and the types, then run every test this
 
 test-only: $(VENV)/.installed-dev
 	@.ci/packages curl jq restic
-	$(if $(ORDINARY),$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --ignore=tests/deploy --ignore=tests/vm $(ARGS))
+	$(if $(ORDINARY),$(BIN)/python -m pytest --numprocesses $(JOBS) $(BY_FILE) --ignore=tests/deploy --ignore=tests/vm $(ARGS))
 	$(if $(and $(ORDINARY),$(ARGS)),,@$(MAKE) --no-print-directory test-deploy)
 
 test-deploy: $(VENV)/.installed-dev  ## boot real Debian machines and deploy to them; takes root
 	@.ci/packages $(DEPLOY_PACKAGES)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(DEPLOY_TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 $(BY_FILE) $(DEPLOY_TESTS)
 
 test-vm: $(VENV)/.installed-dev  ## boot an emulated machine with a true kernel and deploy to it; takes root and long
 	@.ci/packages $(DEPLOY_PACKAGES) $(VM_PACKAGES)
@@ -58,7 +60,7 @@ test-vm: $(VENV)/.installed-dev  ## boot an emulated machine with a true kernel 
 matrix: $(VENV)/.installed-dev  ## bring every fault about and write docs/fault-matrix.md of what was measured; takes root
 	@.ci/packages $(DEPLOY_PACKAGES) curl jq restic
 	rm -rf build/fault-matrix
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(FAULT_TESTS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) $(BY_FILE) $(FAULT_TESTS)
 	PYTHONPATH=tests $(BIN)/python -m support.matrix
 
 lint: $(VENV)/.installed-dev  ## check style, form and types
