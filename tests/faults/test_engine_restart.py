@@ -21,6 +21,7 @@ SLOW = {  # time closes a bar two seconds after its end, and its order waits for
     "RISK_MAX_ORDERS_PER_MINUTE": "",
 }
 QUICK = 30.0  # seconds from the wish to stop until the next engine trades, at most; one second where nothing else runs
+PATIENCE = 150.0  # seconds until a breakout: each symbol has a bar in seven, of which one in three breaks out
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_working_order_is_filled_by_the_next_engine_once_and_the_books_agree(r
     with Systemd(running.place / "notify") as systemd:
         first = running.start("engine", ["-m", "app.cli", "engine"], NOTIFY_SOCKET=str(systemd.path))
         systemd.hear("READY=1")
-        wait_until(lambda: bool(working(running)), "an order works", first.said)
+        wait_until(lambda: bool(working(running)), "an order works", first.said, PATIENCE)
         begun = time.monotonic()
         first.process.send_signal(signal.SIGTERM)
         assert first.process.wait(5) == 0, first.said()
