@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.quick_repository import begin_quickly
 from support.watched import open_account, places
 
 from app.store import Store
@@ -22,3 +23,9 @@ def account(settings: Settings) -> Iterator[Store]:
     store = open_account(settings.data)
     yield store
     store.close()
+
+
+@pytest.fixture
+def begun(settings: Settings) -> None:
+    """A repository that has begun already, for tests to which its beginning is nothing."""
+    begin_quickly(settings)

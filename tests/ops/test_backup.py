@@ -75,6 +75,7 @@ def test_a_backup_beside_a_living_engine_is_the_account_as_it_is(settings: Setti
     assert f"verified up to entry {account.head()}" in stamp(settings, "backup")["what"]
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_copy_goes_on_as_a_ledger_that_is_written_ahead(settings: Settings, account: Store, tmp_path: Path) -> None:
     assert backup.work(settings, NOW).ok
     found = recover(settings, tmp_path / "restored")
@@ -85,6 +86,7 @@ def test_a_copy_goes_on_as_a_ledger_that_is_written_ahead(settings: Settings, ac
     assert (found.seq, found.hash) == (account.head(), account.hash_at(account.head()))
 
 
+@pytest.mark.usefixtures("begun")
 def test_an_account_whose_engine_closed_its_books_is_backed_up_too(settings: Settings) -> None:
     open_account(settings.data).close()
     assert backup.work(settings, NOW).ok
@@ -150,6 +152,7 @@ def test_the_machine_is_backed_up_with_its_secrets_where_it_is_the_appliance(
     assert (kept["mode"], kept["owner"]) == (0o644, (root / "etc/nginx/nginx.conf").owner())
 
 
+@pytest.mark.usefixtures("begun")
 def test_what_the_watcher_remembers_is_part_of_a_backup(settings: Settings, account: Store, tmp_path: Path) -> None:
     assert backup.work(settings, NOW).ok
     assert ops("check", settings=settings).code in (0, 1)
@@ -161,6 +164,7 @@ def test_what_the_watcher_remembers_is_part_of_a_backup(settings: Settings, acco
     assert not (tmp_path / "out" / "account").exists()
 
 
+@pytest.mark.usefixtures("begun")
 def test_what_redis_keeps_is_part_of_a_backup_after_a_save_that_was_awaited(
     settings: Settings, account: Store, tmp_path: Path
 ) -> None:
@@ -195,6 +199,7 @@ def test_an_account_whose_ledger_is_gone_is_no_beginning(settings: Settings, los
 # -- what does not count ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_ledger_that_does_not_hold_gives_no_backup_and_removes_none(settings: Settings, account: Store) -> None:
     assert ops("backup", settings=settings).code == 0
     before = snapshots(settings)
@@ -209,6 +214,7 @@ def test_a_ledger_that_does_not_hold_gives_no_backup_and_removes_none(settings: 
     assert not left(settings)
 
 
+@pytest.mark.usefixtures("begun")
 @pytest.mark.parametrize("answer", ["echo nonsense", "echo '{\"ok\": true}'", "echo '[]'", "exit 1"])
 def test_a_verifier_that_does_not_say_yes_means_no(
     tmp_path: Path, settings: Settings, account: Store, answer: str
@@ -229,6 +235,7 @@ def test_a_machine_without_restic_is_told_how_to_get_it(settings: Settings, acco
     assert stamp(settings, "backup")["found"]["account"] is True
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_backup_that_is_asked_to_end_leaves_nothing_but_its_stamp(
     tmp_path: Path, settings: Settings, account: Store
 ) -> None:
@@ -251,6 +258,7 @@ def test_a_backup_that_is_asked_to_end_leaves_nothing_but_its_stamp(
 # -- a long ledger ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("begun")
 def test_between_two_whole_verifications_of_a_long_ledger_only_what_is_new_is_recomputed(settings: Settings) -> None:
     build(settings.data, backup.SHORT + 100)
     said = []
@@ -262,6 +270,7 @@ def test_between_two_whole_verifications_of_a_long_ledger_only_what_is_new_is_re
     assert ["verified what is new up to entry" in what for what in said] == [False, True, False]
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_ledger_that_was_replaced_is_recomputed_as_a_whole(settings: Settings) -> None:
     account = open_account(settings.data)
     head = account.head()
@@ -273,6 +282,7 @@ def test_a_ledger_that_was_replaced_is_recomputed_as_a_whole(settings: Settings)
 # -- space, retention, order --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("begun")
 @AS_ROOT
 def test_a_full_disk_gives_no_backup_keeps_the_old_ones_and_leaves_nothing_behind(
     tmp_path: Path, settings: Settings, account: Store
@@ -307,6 +317,7 @@ def test_a_backup_leaves_the_engine_its_reserve(settings: Settings, account: Sto
     assert not (settings.backups / "repository").exists()
 
 
+@pytest.mark.usefixtures("begun")
 def test_the_policy_says_what_stays_and_the_newest_stay_in_any_case(settings: Settings, account: Store) -> None:
     few = places(settings.data.parent, ops_redis_url="", ops_backup_keep="daily=1")
     for number in range(5):
@@ -315,6 +326,7 @@ def test_the_policy_says_what_stays_and_the_newest_stay_in_any_case(settings: Se
     assert kept == [NOW + number * HOUR for number in (4, 3, 2)]
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_clock_in_the_past_files_no_backup_before_older_ones(settings: Settings, account: Store) -> None:
     assert backup.work(settings, NOW).ok
     done = backup.work(settings, NOW - DAY)
@@ -324,6 +336,7 @@ def test_a_clock_in_the_past_files_no_backup_before_older_ones(settings: Setting
     assert done.found["newest"]["id"] == newest.name  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_repository_that_is_gone_is_not_begun_anew_unless_that_is_said(settings: Settings, account: Store) -> None:
     assert ops("backup", settings=settings).code == 0
     shutil.rmtree(settings.backups / "repository")
@@ -334,6 +347,7 @@ def test_a_repository_that_is_gone_is_not_begun_anew_unless_that_is_said(setting
     assert len(snapshots(settings)) == 1
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_backup_of_a_later_machine_lays_the_fence_here(settings: Settings, account: Store) -> None:
     marker = settings.data / "ACCOUNT"
     before = marker.read_text()
@@ -347,6 +361,7 @@ def test_a_backup_of_a_later_machine_lays_the_fence_here(settings: Settings, acc
     assert len(snapshots(settings)) == 1
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_backup_of_another_machine_that_took_the_same_generation_lays_the_fence_here(
     settings: Settings, account: Store
 ) -> None:
@@ -362,6 +377,7 @@ def test_a_backup_of_another_machine_that_took_the_same_generation_lays_the_fenc
     assert (settings.data / "FENCED").exists()
 
 
+@pytest.mark.usefixtures("begun")
 def test_the_backups_are_listed_for_people_and_for_programs(settings: Settings, account: Store) -> None:
     assert "there is no backup" in ops("backups", settings=settings).out
     assert stamped("backup", settings, lambda: backup.work(settings, NOW)).ok
@@ -373,6 +389,7 @@ def test_the_backups_are_listed_for_people_and_for_programs(settings: Settings, 
     assert one["bytes"] == made.bytes > 1000
 
 
+@pytest.mark.usefixtures("begun")
 def test_what_other_programs_keep_in_the_repository_is_none_of_ours(settings: Settings, account: Store) -> None:
     assert backup.work(settings, NOW).ok
     Repository(settings).run("backup", "--quiet", "--tag", "photos", str(settings.data / "ACCOUNT"))

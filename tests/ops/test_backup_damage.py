@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.quick_repository import begin_quickly
 from support.tradectl import ROOT
 from support.watched import NOW, open_account, ops, places, programs, stamp
 
@@ -35,6 +36,7 @@ class Two:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         open_account(settings.data).close()
+        begin_quickly(settings)
         assert backup.work(settings, NOW).ok
         before = set(self.files())
         (settings.data / "more.json").write_bytes(os.urandom(200_000))

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from support.quick_repository import begin_quickly
 from support.watched import DAY, NOW, context, open_account, ops, places, programs, stamp
 
 from ops import backup, drill, stamps, verifying
@@ -53,6 +54,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def back_up(settings: Settings, after: timedelta = timedelta()) -> Done:
+    begin_quickly(settings)
     return stamped("backup", settings, lambda: backup.work(settings, NOW + after))
 
 

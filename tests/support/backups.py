@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from support.house import House, Puppet
+from support.quick_repository import begin_quickly
 from support.watched import NOW
 
 from app.model import ENTER, EXIT
@@ -17,6 +18,7 @@ from ops.stamps import stamped
 
 
 def back_up(settings: Settings, now: timedelta = timedelta()) -> Snapshot:
+    begin_quickly(settings)
     done = stamped("backup", settings, lambda: backup.work(settings, NOW + now))
     assert done.ok, done.what
     return Repository(settings).snapshots()[0]
