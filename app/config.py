@@ -79,6 +79,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     feed_tape_mb: int = 500  # the most that the tape may take, in MiB; the oldest of it goes first
 
     data_dir: str = "data"
+    users_dir: str = ""  # who may sign in, and who is; empty: DATA_DIR
     ops_data_dir: str = ""  # what the watcher leaves for readers; empty: DATA_DIR/ops
     ledger_expected: bool = False  # true: never begin a new account, a missing ledger is an error
     redis_url: str = ""  # empty: the supervisor starts one of its own
@@ -123,6 +124,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def directory(self) -> Path:
         return Path(self.data_dir).expanduser()
+
+    @property
+    def users(self) -> Path:
+        """Where it stands who may sign in."""
+        return Path(self.users_dir).expanduser() if self.users_dir else self.directory
 
     @property
     def watched(self) -> Path:

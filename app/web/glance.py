@@ -1,0 +1,174 @@
+"""Is everything all right? Six answers, each with its reason, and one sentence that sums them up.
+
+What is not known is said to be unknown and is never green. What was never set up (a laptop without backups) is said to
+be absent: it is no trouble of now, and no comfort either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from app import queries
+from app.config import Settings
+from app.errors import TradingError
+from app.schemas import StatusAnswer
+from app.view import View
+from app.watched import AlertAnswer, BackupAnswer, CheckAnswer
+from app.watcher import Known, worst
+
+Level = Literal["ok", "warn", "critical", "unknown", "none"]
+LEVELS: dict[str, Level] = {"OK": "ok", "WARN": "warn", "CRITICAL": "critical", "UNKNOWN": "unknown"}
+RANKS: tuple[Level, ...] = ("none", "ok", "unknown", "warn", "critical")
+OF_BACKUP = frozenset({"storage", "archive", "ledger", "drill"})
+OF_TRADING = frozenset({"api", "live", "ready", "loop", "trading", "orders", "providers", "loss", "no_trade"})
+CLOSE = 0.8  # of a limit; from there on it is worth a look
+STATES: dict[str, Level] = {"active": "ok", "reducing": "warn", "stopped": "warn", "reconciling": "warn"}
+
+
+class Tile(Struct, frozen=True):
+    """One answer: what it is about, how it is, in a word and a sentence, and the page that says more."""
+
+    name: str
+    level: Level
+    word: str
+    why: str
+    page: str = ""
+
+
+class Watch(Struct, frozen=True):
+    """What the watcher left: checks, alerts and backups."""
+
+    checks: Known[CheckAnswer]
+    alerts: Known[AlertAnswer]
+    backups: Known[BackupAnswer]
+
+
+class Verdict(Struct, frozen=True):
+    """All answers in one: how it is, a headline, and the reasons of all that is not well."""
+
+    level: Level
+    headline: str
+    reasons: list[str]
+
+
+def tiles(view: View, settings: Settings, watch: Watch) -> list[Tile]:
+    status = queries.status(view, settings)
+    return [trading(view, status), feed(view), risk(view, status), host(watch), backup(watch), alerts(watch)]
+
+
+def verdict(answers: Sequence[Tile]) -> Verdict:
+    """Sum answers up: as bad as the worst of them."""
+    level: Level = max((one.level for one in answers), key=RANKS.index, default="unknown")
+    bad = [one for one in answers if one.level in ("critical", "warn", "unknown")]
+    bad.sort(key=lambda one: RANKS.index(one.level), reverse=True)
+    headlines = {
+        "ok": "Everything is all right",
+        "none": "Nothing is known",
+        "unknown": "Not everything is known",
+        "warn": "Something wants a look",
+        "critical": "Something is wrong",
+    }
+    return Verdict(level, headlines[level], [f"{one.name}: {one.why}" for one in bad])
+
+
+def trading(view: View, status: StatusAnswer) -> Tile:
+    still = queries.broken(view)[:1] if not status.engine_running or view.fault else []
+    if still:
+        return Tile("Trading", "critical", "down", still[0], "/explain")
+    why = f": {status.reason}" if status.reason else ""
+    if status.state != "active":
+        level = STATES.get(status.state, "critical")
+        return Tile("Trading", level, status.state, f"trading is {status.state}{why}", "/risk")
+    sick = [name for name, one in view.book.left_out.items() if one.rule == "quarantine"]
+    if sick:
+        return Tile("Trading", "warn", "active", f"in quarantine: {', '.join(sick)}", "/strategies")
+    number = status.strategies_running
+    return Tile(
+        "Trading", "ok", "active", f"{number} strategies run, {status.open_positions} positions are open", "/trading"
+    )
+
+
+def feed(view: View) -> Tile:
+    if view.snapshot is None:
+        return Tile("Feed", "unknown", "unknown", "the engine shows no prices now", "/feed")
+    starved, bad = queries.unfed(view), queries.fed_badly(view)
+    if starved:
+        return Tile("Feed", "critical", "no prices", starved, "/feed")
+    if bad:
+        return Tile("Feed", "warn", "impaired", bad[0] + (f"; {len(bad) - 1} more" if bad[1:] else ""), "/feed")
+    names = ", ".join(one.name for one in view.snapshot.providers)
+    return Tile("Feed", "ok", "live", f"{len(view.snapshot.quotes)} symbols by {names or 'no provider'}", "/feed")
+
+
+def risk(view: View, status: StatusAnswer) -> Tile:
+    try:
+        limits = queries.limits(view)
+    except TradingError:
+        return Tile("Risk", "unknown", "unknown", "how much of the limits is used is not known now", "/risk")
+    if status.state == "halted":
+        return Tile("Risk", "critical", "halted", status.reason or "trading is halted", "/risk")
+    untold = [one.rule for one in limits if one.used is None]
+    if untold:
+        return Tile("Risk", "unknown", "unknown", f"not known how much is used of {untold[0]}", "/risk")
+    used = [(one.used / one.limit if one.limit else 1.0, one.rule) for one in limits if one.used is not None]
+    if not used:
+        return Tile("Risk", "warn", "no limits", "no limit of the account is set", "/risk")
+    share, rule = max(used)
+    why = f"{named(rule)} is used to {share:.0%}"
+    if share >= CLOSE:
+        return Tile(
+            "Risk", "critical" if share >= 1 else "warn", "at its limit" if share >= 1 else "close", why, "/risk"
+        )
+    return Tile("Risk", "ok", "within limits", f"the closest: {why}", "/risk")
+
+
+def host(watch: Watch) -> Tile:
+    if watch.checks.doubt:
+        return Tile("Host", "unknown", "unknown", watch.checks.doubt, "/ops")
+    mine = [one for one in watch.checks.items if one.name not in OF_BACKUP | OF_TRADING]
+    return _of_checks("Host", mine, "checks are well")
+
+
+def backup(watch: Watch) -> Tile:
+    mine = [one for one in watch.checks.items if one.name in OF_BACKUP]
+    if watch.checks.doubt:
+        return Tile("Backup", "unknown", "unknown", watch.checks.doubt, "/ops")
+    if not mine and not watch.backups.items:
+        return Tile("Backup", "none", "none here", "no backup is set up on this machine", "/ops")
+    found = _of_checks("Backup", mine, "checks of backups are well")
+    newest = max((one.at for one in watch.backups.items if one.verified), default=None)
+    if found.level == "ok" and newest is None:
+        return Tile("Backup", "unknown", "unknown", "no verified backup is known", "/ops")
+    return found
+
+
+def alerts(watch: Watch) -> Tile:
+    if watch.alerts.doubt:
+        return Tile("Alerts", "unknown", "unknown", watch.alerts.doubt, "/ops")
+    active = [one for one in watch.alerts.items if one.ended is None]
+    if not active:
+        return Tile("Alerts", "ok", "none", "no alert is open", "/ops")
+    level = LEVELS[worst([one.status for one in active])]
+    names = ", ".join(one.name for one in active[:3]) + (f" and {len(active) - 3} more" if active[3:] else "")
+    taken = sum(one.acknowledged is not None or one.silenced is not None for one in active)
+    why = f"{names}; {taken} taken on or silenced" if taken else names
+    return Tile("Alerts", "warn" if level == "ok" else level, f"{len(active)} open", why, "/ops")
+
+
+def named(rule: str) -> str:
+    """Write a rule's name in words."""
+    return rule.replace("_", " ")
+
+
+def _of_checks(name: str, checks: Sequence[CheckAnswer], well: str) -> Tile:
+    level = LEVELS[worst([one.status for one in checks])]
+    bad = [one for one in checks if LEVELS[one.status] == level]
+    if level == "ok":
+        return Tile(name, "ok", "well", f"{len(checks)} {well}", "/ops")
+    if not checks:
+        return Tile(name, "unknown", "unknown", "no check looks at it", "/ops")
+    more = f"; {len(bad) - 1} more" if bad[1:] else ""
+    return Tile(name, level, {"warn": "look"}.get(level, level), f"{bad[0].name}: {bad[0].summary}{more}", "/ops")

@@ -1,0 +1,121 @@
+"""The pages of the books, their files, and the candles of a symbol with what was bought and sold on it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.response import Stream
+
+from app import history, queries
+from app.api.call import HIGHEST, Answer, Call
+from app.history import Span
+from app.schemas import FillAnswer
+from app.web.books import AUDIT, BOOKS, Question, as_csv, book_of, find
+from app.web.room import Page, Room, Shown
+from app.web.signing import Person
+
+BARS = 400  # that are drawn
+FILLS = 500  # newest ones that are looked through for those of a symbol
+Before = Annotated[int, QueryParameter(ge=0, le=HIGHEST)]
+Choice = Annotated[str, QueryParameter(max_length=80)]
+
+
+async def nothing_more(room: Room) -> Shown:
+    return {}
+
+
+TRADING = Page("trading", "/trading", "Trading", nothing_more)
+AUDITED = Page("audit", "/audit", "Audit", nothing_more)
+CHART = Page("chart", "/chart", "Chart", nothing_more)
+
+
+def traded(symbol: Choice = "", strategy: Choice = "") -> dict[str, str]:
+    """Read what rows are asked for."""
+    return {name: value for name, value in (("symbol", symbol), ("strategy", strategy)) if value}
+
+
+@get("/trading", include_in_schema=False)
+async def trading(
+    request: Call,
+    person: NamedDependency[Person],
+    wanted: NamedDependency[dict[str, str]],
+    book: Choice = "trades",
+    before: Before = 0,
+) -> Response[str]:
+    """Show a book, chosen by symbol and strategy."""
+    return await show(request, person, TRADING, Question(BOOKS.get(book) or book_of(book), wanted, before))
+
+
+@get("/audit", include_in_schema=False)
+async def audit(
+    request: Call, person: NamedDependency[Person], who: Choice = "", name: Choice = "", before: Before = 0
+) -> Response[str]:
+    """Show what operators asked for."""
+    wanted = {field: value for field, value in (("who", who), ("name", name)) if value}
+    return await show(request, person, AUDITED, Question(AUDIT, wanted, before))
+
+
+async def show(request: Call, person: Person, page: Page, asked: Question) -> Response[str]:
+    room: Room = request.app.state.page
+    found = find(request.view, asked) if request.view.book.seq else None
+    known = {"book": asked.book, "wanted": asked.wanted, "before": asked.before}
+    return await room.answer(
+        request, person, page, found=found, books=BOOKS.values(), choices=choices(request), **known
+    )
+
+
+def choices(request: Call) -> dict[str, list[str]]:
+    """Return what one may choose from: what is traded, and what has been."""
+    view = request.view
+    tried = {gate.strategy for gate in view.snapshot.gates} if view.snapshot else set()
+    quoted = {quote.symbol for quote in view.snapshot.quotes} if view.snapshot else set()
+    return {"symbol": sorted(quoted | set(view.book.traded)), "strategy": sorted(tried | set(view.book.tallies))}
+
+
+@get("/files/{name:str}", include_in_schema=False, sync_to_thread=False)
+def file(request: Call, wanted: NamedDependency[dict[str, str]], name: FromPath[str]) -> Stream:
+    """Give a whole book as a file."""
+    book = book_of(name.removesuffix(".csv"))
+    chosen = {field: value for field, value in wanted.items() if field in book.chosen_by}
+    headers = {"Content-Disposition": f'attachment; filename="{book.name}.csv"'}
+    return Stream(as_csv(request.view, book, chosen), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@get("/chart", include_in_schema=False)
+async def chart(request: Call, person: NamedDependency[Person], symbol: Choice = "") -> Response[str]:
+    """Show the candles of a symbol."""
+    room: Room = request.app.state.page
+    known = choices(request)["symbol"]
+    return await room.answer(request, person, CHART, symbol=symbol or next(iter(known), ""), symbols_known=known)
+
+
+@get("/data/candles", include_in_schema=False)
+async def candles(request: Call, symbol: FromQuery[str]) -> Answer[dict[str, Any]]:
+    """Give the newest bars of a symbol, and what was bought and sold in their time."""
+    view = request.view
+    bars = await queries.bars(view, symbol, BARS)
+    start = bars[0].time if bars else view.now()
+    fills = history.fills(view, Span(newest=True, limit=FILLS)).items
+    mine = [fill for fill in reversed(fills) if fill.symbol == symbol and fill.at >= start]
+    shown = [[int(bar.time.timestamp()), bar.open, bar.high, bar.low, bar.close] for bar in bars]
+    return Answer({"bars": shown, "fills": [mark(fill) for fill in mine], "stops": stops(request, symbol)})
+
+
+def mark(fill: FillAnswer) -> list[Any]:
+    return [int(fill.at.timestamp()), fill.side, float(fill.price), fill.strategy]
+
+
+def stops(request: Call, symbol: str) -> list[list[Any]]:
+    """Return where the stop of each open position lies, as far as it is a share of what was paid."""
+    share = request.settings.risk_stop_loss
+    held = [one for one in request.view.book.positions.values() if one.symbol == symbol]
+    if share is None:
+        return []
+    return [[one.strategy, float(one.average_price * (1 - share if one.quantity > 0 else 1 + share))] for one in held]
+
+
+LEDGERS = [trading, audit, chart, file, candles]
+LEDGER_PAGES = (TRADING, AUDITED, CHART)

@@ -1,0 +1,83 @@
+"""The overview: is everything all right, what is it worth, what is held, what happened last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from app import history, queries
+from app.clock import day_start
+from app.history import Span
+from app.ledger import EquityMarked
+from app.performance import Period, Point, period_window
+from app.view import View
+from app.web.room import Page, Room, Shown, or_why
+
+TRADES = 8  # shown on the overview
+MARKS = 3000  # of today that a curve is made of, at most
+POINTS = 500  # of a curve that is sent
+
+
+async def look(room: Room) -> Shown:
+    """Return what the overview shows; what cannot be known now comes with why."""
+    view, settings = room.view, room.shared.settings
+    books, no_books = or_why(lambda: queries.portfolio(view))
+    trades, _ = or_why(lambda: history.trades(view, Span(newest=True, limit=TRADES)).items)
+    strategies, no_strategies = or_why(lambda: queries.strategies(view, settings))
+    return {
+        "books": books,
+        "no_books": no_books,
+        "today": room.slow("today", lambda: queries.performance_of(view, "daily")),
+        "ever": room.slow("ever", lambda: queries.performance_of(view, "all")),
+        "trades": trades or [],
+        "strategies": strategies or [],
+        "no_strategies": no_strategies,
+    }
+
+
+def curve(view: View, period: Period) -> list[list[float]]:
+    """Return the account's equity over a period as pairs of seconds and value, oldest first, each second once."""
+    now = view.now()
+    if not view.book.seq:
+        return []
+    points = _today(view, now) if period == "daily" else _days(view, period, now)
+    seconds = {int(point.at.astimezone(UTC).timestamp()): round(point.equity, 2) for point in points}
+    return thinned([[float(at), value] for at, value in sorted(seconds.items())])
+
+
+def thinned(points: Sequence[list[float]], most: int = POINTS) -> list[list[float]]:
+    """Leave out points so that few enough are left; of each stretch its lowest and its highest stay, and both ends."""
+    if len(points) <= most:
+        return list(points)
+    step = -(-2 * len(points) // (most - 2))
+    kept = [points[0]]
+    for start in range(1, len(points) - 1, step):
+        stretch = points[start : min(start + step, len(points) - 1)]
+        lowest, highest = min(stretch, key=_value), max(stretch, key=_value)
+        kept += sorted([lowest] if lowest is highest else [lowest, highest], key=_time)
+    return [*kept, points[-1]]
+
+
+def _value(point: Sequence[float]) -> float:
+    return point[1]
+
+
+def _time(point: Sequence[float]) -> float:
+    return point[0]
+
+
+def _days(view: View, period: Period, now: datetime) -> list[Point]:
+    start, end = period_window(period, now)
+    return queries.cut(queries.curve(view, now), start, end)
+
+
+def _today(view: View, now: datetime) -> list[Point]:
+    """Return every marking of today: finer than the days that the metrics are made of."""
+    start = day_start(now)
+    found = view.store.entries(0, MARKS, ("EquityMarked",), newest_first=True, before=view.book.seq + 1)
+    marked = [(one.at, one.body) for one in found if one.at >= start]
+    marks = [Point(at, float(body.equity)) for at, body in marked if isinstance(body, EquityMarked)]
+    return [*reversed(marks), Point(now, float(view.book.equity_at(view.marks())))]
+
+
+OVERVIEW = Page("overview", "/", "Overview", look, ("verdict", "tiles", "worth", "positions", "strategies", "trades"))

@@ -1,0 +1,203 @@
+"""What all pages share: templates, files, what the watcher left, and the streams of those who look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from litestar import Request, Response
+from litestar.datastructures import Cookie
+from msgspec import Struct
+
+from app import __version__, queries, watcher
+from app.api.call import Call, Shared
+from app.api.problems import NotSignedIn, trading_problem
+from app.errors import TradingError
+from app.view import View
+from app.watched import AlertAnswer, BackupAnswer, CheckAnswer
+from app.web import glance
+from app.web.assets import by_address, read_assets
+from app.web.glance import Watch
+from app.web.live import Live
+from app.web.signing import Person, ask_to_sign_in, csrf_token
+from app.web.words import FILTERS
+
+TEMPLATES = Path(__file__).parent / "templates"
+WATCH_SECONDS = 3.0  # for which what the watcher left is not read again
+SLOW_SECONDS = 5.0  # for which figures over all trades are not measured again
+COMMON = ("state", "notice")  # parts that each page has
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HTML = "text/html; charset=utf-8"
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Referrer-Policy": "same-origin",  # with no-referrer a browser sends our own forms with "Origin: null"
+}
+
+Shown = dict[str, Any]
+Look = Callable[["Room"], Awaitable[Shown]]
+
+
+class Page(Struct, frozen=True):
+    """A page: its place, its name, what it shows, and the parts of it that are kept current."""
+
+    name: str
+    path: str
+    title: str
+    look: Look
+    parts: tuple[str, ...] = ()
+
+
+class Room:
+    """The place where pages are drawn. `served` are the files by their addresses."""
+
+    def __init__(self, shared: Shared, pages: Mapping[str, Page]) -> None:
+        self.shared = shared
+        self.pages = pages
+        self.assets = read_assets()
+        self.served = by_address(self.assets)
+        self.templates = environment(self)
+        self._streams: dict[tuple[str, bool], Live] = {}
+        self._slow: dict[str, tuple[float, Any]] = {}
+        self._watch: tuple[float, Watch] | None = None
+
+    @property
+    def view(self) -> View:
+        return self.shared.view
+
+    async def watch(self) -> Watch:
+        """Return what the watcher left, read in a thread: it is files, and may be a slow disk."""
+        if self._watch is None or monotonic() - self._watch[0] > WATCH_SECONDS:
+            found = await asyncio.to_thread(self._read_watch)
+            self._watch = (monotonic(), found)
+        return self._watch[1]
+
+    def _read_watch(self) -> Watch:
+        home, now = self.shared.settings.watched, self.view.wall()
+        return Watch(
+            watcher.read(home, "checks", CheckAnswer, now),
+            watcher.read(home, "alerts", AlertAnswer, now),
+            watcher.read(home, "backups", BackupAnswer, now),
+        )
+
+    def slow(self, name: str, ask: Callable[[], Any]) -> Any:
+        """Return an answer that takes long on a long ledger, or None if there is none; the last one for a while."""
+        kept = self._slow.get(name)
+        if kept is None or monotonic() - kept[0] > SLOW_SECONDS or kept[1] is None:
+            kept = self._slow[name] = (monotonic(), or_why(ask)[0])
+        return kept[1]
+
+    async def common(self) -> Shown:
+        """Return what each page shows: whether all is well, and how old what it shows is."""
+        watch = await self.watch()
+        answers = glance.tiles(self.view, self.shared.settings, watch)
+        return {
+            "tiles": answers,
+            "verdict": glance.verdict(answers),
+            "status": queries.status(self.view, self.shared.settings),
+            "still": self.view.fault or queries.standstill(self.view),
+            "marked_at": self.view.book.marked_at if self.view.book.seq else None,
+        }
+
+    def stream(self, page: Page, person: Person) -> Live:
+        """Return what keeps a page current: one for all who may act, and one for all who may only look."""
+        key = (page.name, "trade" in person.roles)
+        if key not in self._streams:
+            self._streams[key] = Live(self._drawing(page, key[1]))
+        return self._streams[key]
+
+    @property
+    def clients(self) -> int:
+        """How many streams are open."""
+        return sum(one.clients for one in self._streams.values())
+
+    async def shown(self, page: Page) -> Shown:
+        return {**await self.common(), **await page.look(self)}
+
+    async def answer(self, request: Call, person: Person, page: Page, **more: Any) -> Response[str]:
+        """Draw a whole page for somebody."""
+        return self.draw(request, person, f"{page.name}.html", {**await self.shown(page), "page": page, **more})
+
+    def draw(
+        self,
+        request: Call,
+        person: Person | None,
+        template: str,
+        shown: Shown,
+        status: int = 200,
+        *,
+        cookies: Sequence[Cookie] = (),
+        wait: float = 0,
+    ) -> Response[str]:
+        """Draw a template with what it needs to know of who looks; `wait` is how many seconds not to ask again."""
+        may_trade = person is not None and "trade" in person.roles
+        known = {"person": person, "may_trade": may_trade, "csrf_token": csrf_token(request)}
+        text = self.templates.get_template(template).render({**known, **shown})
+        headers = {**HEADERS, "Retry-After": str(ceil(wait))} if wait else HEADERS
+        return Response(text, status_code=status, media_type=HTML, headers=headers, cookies=list(cookies))
+
+    def end(self) -> None:
+        """Let all who look go; each browser comes back by itself."""
+        for stream in self._streams.values():
+            stream.end()
+
+    def _drawing(self, page: Page, may_trade: bool) -> Callable[[], Awaitable[dict[str, str]]]:
+        async def draw() -> dict[str, str]:
+            shown = {**await self.shown(page), "may_trade": may_trade}
+            named = {part: f"parts/{part}.html" for part in (*COMMON, *page.parts)}
+            return {part: self.templates.get_template(name).render(shown) for part, name in named.items()}
+
+        return draw
+
+
+def environment(room: Room) -> Environment:
+    """Return the templates: everything that is written into them is escaped, and a misspelt name is an error."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters.update(FILTERS)
+    made.filters["named"] = glance.named
+    places = {page.path for page in room.pages.values()}
+    made.globals.update(
+        has_page=lambda path: path in places,
+        asset=lambda name: room.assets[name].address,
+        pages=list(room.pages.values()),
+        version=__version__,
+    )
+    return made
+
+
+def told(request: Request[Any, Any, Any], error: TradingError) -> Response[Any]:
+    """Say what is wrong to who asked for a page: on one, or where the answer of a form is shown."""
+    if isinstance(error, NotSignedIn):
+        return ask_to_sign_in(request, error)
+    problem = trading_problem(request, error)
+    if "text/html" not in request.headers.get("accept", ""):
+        return problem
+    room: Room = request.app.state.page
+    part = "hx-request" in request.headers
+    shown = {"fault": str(error), "code": error.code}
+    text = room.templates.get_template("parts/said.html" if part else "fault.html").render(shown)
+    return Response(text, status_code=problem.status_code, media_type=HTML, headers=HEADERS)
+
+
+def or_why(ask: Callable[[], Any]) -> tuple[Any, str]:
+    """Return an answer and "", or None and why there is none."""
+    try:
+        return ask(), ""
+    except TradingError as fault:
+        return None, str(fault)

@@ -1,0 +1,274 @@
+// What the page does by itself: times as they were chosen, the banner of a dead line, the kill switch, curves.
+"use strict";
+
+const SILENCE = 7000; // ms without a beat after which what is shown may be old
+const kept = {
+  get(name, otherwise) {
+    try {
+      return localStorage.getItem(name) ?? otherwise;
+    } catch {
+      return otherwise;
+    }
+  },
+  set(name, value) {
+    try {
+      localStorage.setItem(name, value);
+    } catch {
+      // it holds for this page then
+    }
+  },
+};
+
+// -- times ---------------------------------------------------------------------------------------------------------
+
+const AGES = [[172800, 86400, "days"], [7200, 3600, "h"], [120, 60, "min"], [0, 1, "s"]];
+let clock = kept.get("clock", "utc");
+
+function age(at) {
+  const seconds = Math.max(0, (Date.now() - at) / 1000);
+  const [, size, unit] = AGES.find(([least]) => seconds >= least);
+  return `${Math.floor(seconds / size)} ${unit} ago`;
+}
+
+function written(at, form) {
+  if (form === "age") return age(at);
+  const zone = clock === "local" ? undefined : "UTC";
+  const options = { timeZone: zone, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+  if (form === "full") Object.assign(options, { year: "numeric", month: "2-digit", day: "2-digit" });
+  const text = new Intl.DateTimeFormat("sv-SE", options).format(at);
+  return form === "full" && clock !== "local" ? `${text} UTC` : text;
+}
+
+function writeTimes(place = document) {
+  for (const one of place.querySelectorAll("time[data-form]")) {
+    const text = written(new Date(one.dateTime), one.dataset.form);
+    if (one.textContent !== text) one.textContent = text;
+  }
+}
+
+// -- the line --------------------------------------------------------------------------------------------------------
+
+const line = document.getElementById("line");
+let heard = Date.now();
+
+function alive() {
+  heard = Date.now();
+  line.hidden = true;
+  document.documentElement.dataset.line = "open";
+}
+
+function watchLine() {
+  writeTimes();
+  if (document.hidden || Date.now() - heard < SILENCE || !document.getElementById("wire")) return;
+  if (line.hidden) {
+    line.textContent = `No connection to the appliance: what you see is from ${written(new Date(heard), "full")}. `
+      + "Trying again.";
+    line.hidden = false;
+    document.documentElement.dataset.line = "cut";
+  }
+}
+
+document.addEventListener("beat", alive);
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) heard = Date.now(); // a page in the background does not listen; it comes back by itself
+});
+document.addEventListener("htmx:sse:error", (event) => {
+  if (event.detail.status === 401) location.reload(); // the session is over: that leads to the sign-in, and back here
+});
+setInterval(watchLine, 1000);
+
+// -- dialogs ---------------------------------------------------------------------------------------------------------
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-opens]");
+  const dialog = document.getElementById(opener?.dataset.opens ?? event.target.closest("[data-closes]")?.dataset.closes ?? "");
+  if (!dialog?.showModal) return;
+  event.preventDefault();
+  if (!opener) {
+    dialog.close();
+    return;
+  }
+  dialog.querySelector("[role=status]")?.replaceChildren();
+  dialog.showModal();
+  dialog.querySelector("input:not([type=hidden])")?.select();
+});
+
+// -- choices ---------------------------------------------------------------------------------------------------------
+
+function choose(id, name, value, changed) {
+  const select = document.getElementById(id);
+  select.value = value;
+  select.addEventListener("change", () => {
+    kept.set(name, select.value);
+    changed(select.value);
+  });
+}
+
+choose("choose-clock", "clock", clock, (value) => {
+  clock = value;
+  writeTimes();
+  drawings.forEach((one) => one.dress());
+});
+choose("choose-theme", "theme", kept.get("theme", "auto"), (value) => {
+  if (value === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = value;
+  drawings.forEach((one) => one.dress());
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawings.forEach((one) => one.dress()));
+
+// -- curves and candles ----------------------------------------------------------------------------------------------
+
+const drawings = [];
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+function shifted(seconds) {
+  return clock === "local" ? seconds - new Date(seconds * 1000).getTimezoneOffset() * 60 : seconds;
+}
+
+function looks() {
+  return {
+    autoSize: true,
+    layout: {
+      background: { color: "transparent" }, textColor: colour("soft"), attributionLogo: false,
+      fontFamily: getComputedStyle(document.body).fontFamily,
+    },
+    grid: { vertLines: { visible: false }, horzLines: { color: colour("line") } },
+    rightPriceScale: { borderVisible: false },
+    timeScale: { borderVisible: false, timeVisible: true, secondsVisible: false },
+    handleScroll: { mouseWheel: false, vertTouchDrag: false },
+    handleScale: { mouseWheel: false },
+  };
+}
+
+class Curve {
+  constructor(place) {
+    this.place = place;
+    this.period = place.dataset.first ?? "daily";
+    this.name = place.dataset.words ?? "Equity";
+    this.points = [];
+    this.words = document.getElementById(place.getAttribute("aria-labelledby"));
+    this.chart = LightweightCharts.createChart(place, looks());
+    this.series = this.chart.addSeries(LightweightCharts.AreaSeries, { lineWidth: 2, priceLineVisible: false });
+    this.dress();
+    this.load();
+    setInterval(() => document.hidden || this.load(), 15000);
+  }
+
+  dress() {
+    this.chart.applyOptions(looks());
+    const accent = colour("accent");
+    this.series.applyOptions({ lineColor: accent, topColor: `${accent}55`, bottomColor: `${accent}05` });
+    this.show();
+  }
+
+  async load() {
+    const asked = this.period;
+    let answer;
+    try {
+      answer = await fetch(`${this.place.dataset.curve}?period=${asked}`);
+    } catch {
+      return; // the banner of the line says so
+    }
+    if (!answer.ok || asked !== this.period) return;
+    const points = await answer.json();
+    const moved = points.length !== this.points.length || points[0]?.[0] !== this.points[0]?.[0];
+    this.points = points;
+    this.show();
+    if (moved) this.chart.timeScale().fitContent();
+  }
+
+  show() {
+    this.series.setData(this.points.map(([at, value]) => ({ time: shifted(at), value })));
+    if (!this.words) return;
+    if (this.points.length < 2) {
+      this.words.textContent = "Not enough points for a curve yet.";
+      return;
+    }
+    const values = this.points.map(([, value]) => value);
+    const form = (value) => value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+    this.words.textContent = `${this.name} from ${form(values[0])} to ${form(values.at(-1))}; `
+      + `lowest ${form(Math.min(...values))}, highest ${form(Math.max(...values))}.`;
+  }
+}
+
+class Candles {
+  constructor(place) {
+    this.place = place;
+    this.data = { bars: [], fills: [], stops: [] };
+    this.words = document.getElementById(place.getAttribute("aria-labelledby"));
+    this.chart = LightweightCharts.createChart(place, looks());
+    this.series = this.chart.addSeries(LightweightCharts.CandlestickSeries, { borderVisible: false });
+    this.markers = LightweightCharts.createSeriesMarkers(this.series, []);
+    this.lines = [];
+    this.dress();
+    this.load();
+    setInterval(() => document.hidden || this.load(), 5000);
+  }
+
+  dress() {
+    this.chart.applyOptions(looks());
+    const [up, down] = [colour("gain"), colour("loss")];
+    this.series.applyOptions({ upColor: up, downColor: down, wickUpColor: up, wickDownColor: down });
+    this.show();
+  }
+
+  async load() {
+    let answer;
+    try {
+      answer = await fetch(this.place.dataset.candles);
+    } catch {
+      return; // the banner of the line says so
+    }
+    if (!answer.ok) {
+      this.words.textContent = "No candles are known now.";
+      return;
+    }
+    const first = this.data.bars.length === 0;
+    this.data = await answer.json();
+    this.show();
+    if (first) this.chart.timeScale().fitContent();
+  }
+
+  show() {
+    const { bars, fills, stops } = this.data;
+    this.series.setData(bars.map(([at, open, high, low, close]) => ({ time: shifted(at), open, high, low, close })));
+    const starts = bars.map(([at]) => at);
+    this.markers.setMarkers(fills.map(([at, side, , strategy]) => ({
+      time: shifted(starts.findLast((start) => start <= at) ?? at),
+      position: side === "buy" ? "belowBar" : "aboveBar",
+      shape: side === "buy" ? "arrowUp" : "arrowDown",
+      color: colour(side === "buy" ? "accent" : "warn"),
+      text: fills.length > 40 ? "" : `${side} ${strategy}`,
+    })));
+    this.lines.forEach((one) => this.series.removePriceLine(one));
+    this.lines = stops.map(([strategy, price]) => this.series.createPriceLine({
+      price, title: `stop ${strategy}`, color: colour("critical"), lineStyle: 2,
+    }));
+    if (!bars.length) return;
+    const last = bars.at(-1);
+    this.words.textContent = `${bars.length} bars, the last closed at ${last[4]}; ${fills.length} fills, `
+      + `${stops.length} stops.`;
+  }
+}
+
+function draw() {
+  for (const place of document.querySelectorAll("[data-candles]")) drawings.push(new Candles(place));
+  for (const place of document.querySelectorAll("[data-curve]")) {
+    const curve = new Curve(place);
+    drawings.push(curve);
+    const buttons = document.querySelectorAll(`[data-chart="${place.id}"] button`);
+    buttons.forEach((button) => button.addEventListener("click", () => {
+      buttons.forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
+      curve.period = button.dataset.period;
+      curve.load();
+    }));
+  }
+}
+
+document.querySelector(".pages [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+writeTimes();
+new MutationObserver(() => writeTimes()).observe(document.body, { childList: true, subtree: true, characterData: true });
+if (window.LightweightCharts) draw();

@@ -1,0 +1,110 @@
+"""How figures and times are written on a page: money to the cent, signs that are read aloud, unknown as a dash.
+
+A sign is a character and a colour, never a colour alone. A time is written in UTC; the browser turns it into local time
+for whoever chose that, and into an age where a page asks for one.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from math import isfinite
+
+from markupsafe import Markup
+
+UNKNOWN = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+CENT = Decimal("0.01")
+Figure = Decimal | float | int | None
+STEPS = ((1000.0, 2), (1.0, 4), (0.01, 6))  # from which price on so many decimals are enough
+
+
+def money(amount: Figure) -> str:
+    """Write an amount with cents: 1 234.50 is 1,234.50."""
+    return UNKNOWN if _unknown(amount) else f"{amount:,.2f}".replace("-", MINUS)
+
+
+def signed(amount: Figure) -> str:
+    """Write a gain or loss with its sign."""
+    if _unknown(amount):
+        return UNKNOWN
+    rounded = round(Decimal(str(amount)), 2)
+    return f"{rounded:+,.2f}".replace("-", MINUS) if rounded else "0.00"
+
+
+def percent(share: Figure, places: int = 1) -> str:
+    """Write a fraction as percent."""
+    return UNKNOWN if _unknown(share) else f"{float(share) * 100:.{places}f} %".replace("-", MINUS)  # type: ignore[arg-type]
+
+
+def change(share: Figure) -> str:
+    """Write a fraction as percent with its sign."""
+    return UNKNOWN if _unknown(share) else f"{float(share) * 100:+.2f} %".replace("-", MINUS)  # type: ignore[arg-type]
+
+
+def ratio(value: Figure) -> str:
+    return UNKNOWN if _unknown(value) else f"{value:.2f}".replace("-", MINUS)
+
+
+def quantity(amount: Figure) -> str:
+    """Write a quantity with what it has of decimals, and no more."""
+    if _unknown(amount):
+        return UNKNOWN
+    text = f"{amount:,f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", MINUS)
+
+
+def price(value: Figure) -> str:
+    """Write a price with as many decimals as one of its size needs."""
+    if _unknown(value):
+        return UNKNOWN
+    size = abs(float(value))  # type: ignore[arg-type]
+    places = next((places for least, places in STEPS if size >= least), 8)
+    return f"{value:,.{places}f}".replace("-", MINUS)
+
+
+def tone(amount: Figure) -> str:
+    """Name the class of a figure: gain, loss or even."""
+    if _unknown(amount) or abs(float(amount)) < 0.005:  # type: ignore[arg-type]
+        return "even"
+    return "gain" if amount > 0 else "loss"  # type: ignore[operator]
+
+
+def when(at: datetime | None, form: str = "time") -> Markup | str:
+    """Write a time as an element: `time` of day, `full` with the date, or as its `age`."""
+    if at is None:
+        return UNKNOWN
+    utc = at.astimezone(UTC)
+    full = f"{utc:%Y-%m-%d %H:%M:%S} UTC"
+    text = f"{utc:%H:%M:%S}" if form == "time" else full
+    element = Markup('<time datetime="{:%Y-%m-%dT%H:%M:%S}Z" data-form="{}" title="{}">{}</time>')
+    return element.format(utc, form, full, text)
+
+
+def span(seconds: Figure) -> str:
+    """Write a length of time: 12 s, 3 min, 5 h, 2 days."""
+    if _unknown(seconds):
+        return UNKNOWN
+    given = float(seconds)  # type: ignore[arg-type]
+    for size, name in ((172_800, "days"), (7200, "h"), (120, "min")):
+        if given >= size:
+            return f"{given / {'days': 86_400, 'h': 3600, 'min': 60}[name]:.0f} {name}"
+    return f"{given:.0f} s" if given >= 10 else f"{given:.1f} s"
+
+
+def _unknown(value: Figure) -> bool:
+    return value is None or not isfinite(value)
+
+
+FILTERS = {
+    "money": money,
+    "signed": signed,
+    "percent": percent,
+    "change": change,
+    "ratio": ratio,
+    "quantity": quantity,
+    "price": price,
+    "tone": tone,
+    "when": when,
+    "span": span,
+}

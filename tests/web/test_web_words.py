@@ -1,0 +1,59 @@
+"""Figures on a page: what is not known is a dash, a sign is a character, a time is of UTC until one chooses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+
+from app.web import words
+
+
+@pytest.mark.parametrize("write", [words.money, words.signed, words.percent, words.price, words.quantity, words.ratio])
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_what_is_not_known_is_a_dash(write: object, value: float | None) -> None:
+    assert write(value) == "\N{EN DASH}"  # type: ignore[operator]
+
+
+def test_money_has_cents_and_groups() -> None:
+    assert words.money(Decimal("1234567.895")) == "1,234,567.90"
+
+
+@pytest.mark.parametrize(
+    ("amount", "text", "tone"),
+    [
+        ("12.5", "+12.50", "gain"),
+        ("-3", "\N{MINUS SIGN}3.00", "loss"),
+        ("-0.001", "0.00", "even"),
+        ("0", "0.00", "even"),
+    ],
+)
+def test_a_gain_or_loss_has_its_sign_and_nothing_has_none(amount: str, text: str, tone: str) -> None:
+    assert (words.signed(Decimal(amount)), words.tone(Decimal(amount))) == (text, tone)
+
+
+def test_a_price_has_the_decimals_that_its_size_needs() -> None:
+    assert [words.price(one) for one in (83412.5, 1.08341, 0.0000123)] == ["83,412.50", "1.0834", "0.00001230"]
+
+
+def test_a_quantity_has_no_idle_zeros() -> None:
+    assert [words.quantity(Decimal(one)) for one in ("0.01230000", "100", "2.50")] == ["0.0123", "100", "2.5"]
+
+
+def test_a_time_is_written_in_utc_whatever_its_zone() -> None:
+    there = datetime(2026, 1, 5, 20, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    assert 'datetime="2026-01-05T15:00:00Z"' in words.when(there, "full")
+    assert "2026-01-05 15:00:00 UTC</time>" in words.when(there, "full")
+
+
+def test_a_time_that_never_was_is_a_dash() -> None:
+    assert words.when(None) == "\N{EN DASH}"
+
+
+def test_the_form_of_a_time_is_escaped() -> None:
+    assert "<b>" not in words.when(datetime(2026, 1, 5, tzinfo=UTC), '"><b>')
+
+
+def test_lengths_of_time_are_told_in_their_own_unit() -> None:
+    assert [words.span(one) for one in (0.4, 50, 200, 9000, 200_000)] == ["0.4 s", "50 s", "3 min", "2 h", "2 days"]
