@@ -29,6 +29,7 @@ from app.api.questions import refuse_misspelt
 from app.api.trading import TRADING
 from app.cache import Cache
 from app.config import Settings, load, secrets_of
+from app.ending import heard
 from app.log import configure, get_logger, kept_in
 from app.memory import keep_house
 from app.signins import SignIns
@@ -85,7 +86,8 @@ async def watching(app: Litestar) -> AsyncIterator[None]:
     following.add_done_callback(lambda task: notice_end(view, task))
     beside = asyncio.create_task(keep_house(settings.memory_minutes))
     try:
-        yield
+        with heard(lambda: leave(app)):
+            yield
     finally:
         following.cancel()
         beside.cancel()

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "secret": "",
     "guard": "",
     "notify": "",
+    "ending": "",
     "tokens": "errors secret",
     "performance": "",
     "limits": "",
@@ -176,7 +177,7 @@ MAY_IMPORT = {
     "web.signing": f"{DOOR} signins",
     "web.words": "",
     "main": "api.call api.commands api.described api.door api.events api.health api.market api.metrics api.ops "
-    "api.problems api.questions api.trading cache config log memory signins tokens view web.account web.assets "
+    "api.problems api.questions api.trading cache config ending log memory signins tokens view web.account web.assets "
     "web.pages web.room web.sign_in web.signing",
     # the command line, and everything at once
     "address": "config errors",
@@ -315,7 +316,7 @@ ONLY_IN = {
     "dotenv": "config",
     "structlog": "log",
     "fcntl": "lease supervisor feed log",
-    "signal": "guard live child supervisor",
+    "signal": "guard live child supervisor ending",
     "ctypes": "child memory",
     "subprocess": "cli",
     "psutil": "address cli",
