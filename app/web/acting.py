@@ -1,10 +1,13 @@
 """What a person may do on a page: forms that leave the same commands as the API, and say what came of it.
 
 A form works without any script: it is sent, and the answer is a page. With the script its answer appears where the form
-stands.
+stands. Each form that is shown has a key of its own, the Idempotency-Key of the API: pressed twice, or sent again by a
+browser that heard no answer, it is one command.
 """
 
 from __future__ import annotations
+
+import re
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
@@ -21,6 +24,7 @@ from app.web.signing import Person, needs_trade
 
 LONGEST = 500  # characters of a reason, as in the API
 WAITING = 202
+KEY = re.compile(r"[\x20-\x7e]{1,200}")  # as in the API
 
 
 class Act(Struct, frozen=True):
@@ -93,8 +97,17 @@ async def carry_out(request: Call, person: Person, name: str) -> tuple[str, int]
     if asked.of_strategy and not strategy:
         raise InputError("the form does not name a strategy; load the page again")
     arguments = {"strategy": strategy} if asked.of_strategy else None
-    answer = await give(request, name, OperatorRequest(reason, person.name), None, arguments)
+    answer = await give(request, name, OperatorRequest(reason, person.name), key_of(form.get("key")), arguments)
     return answer.content.message, answer.status_code or 200
+
+
+def key_of(given: object) -> str | None:
+    """Return the key that a form was shown with, None if it had none. Raise InputError for what cannot be one."""
+    if not given:
+        return None
+    if not isinstance(given, str) or not KEY.fullmatch(given):
+        raise InputError("the key of the form does not read; load the page again, then repeat what you did")
+    return given
 
 
 def found(name: str) -> Act:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
+from secrets import token_hex
 from time import monotonic
 from typing import Any
 
@@ -140,7 +141,7 @@ class Room:
     ) -> Response[str]:
         """Draw a template with what it needs to know of who looks; `wait` is how many seconds not to ask again."""
         may_trade = person is not None and "trade" in person.roles
-        known = {"person": person, "may_trade": may_trade, "csrf_token": csrf_token(request)}
+        known = {"person": person, "may_trade": may_trade, "csrf_token": csrf_token(request), "form_key": form_key()}
         text = self.templates.get_template(template).render({**known, **shown})
         headers = {**HEADERS, "Retry-After": str(ceil(wait))} if wait else HEADERS
         return Response(text, status_code=status, media_type=HTML, headers=headers, cookies=list(cookies))
@@ -157,6 +158,11 @@ class Room:
             return {part: self.templates.get_template(name).render(shown) for part, name in named.items()}
 
         return draw
+
+
+def form_key() -> str:
+    """Return the key of a form that is shown now: sent twice, it is one command."""
+    return f"page-{token_hex(16)}"
 
 
 def environment(room: Room) -> Environment:

@@ -88,10 +88,23 @@ document.addEventListener("click", (event) => {
     dialog.close();
     return;
   }
+  renewKeys(dialog);
   dialog.querySelector("[role=status]")?.replaceChildren();
   dialog.showModal();
   dialog.querySelector("input:not([type=hidden])")?.select();
 });
+
+// What is sent twice with one key is one command: a double press is one halt. A press after the answer means another.
+function renewKeys(place) {
+  for (const one of place.querySelectorAll("input[name=key]")) {
+    const chance = [...crypto.getRandomValues(new Uint8Array(16))];
+    one.value = `page-${chance.map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  }
+}
+
+document.addEventListener("submit", (event) => {
+  if (event.target.closest("dialog")?.querySelector("[role=status]")?.childElementCount) renewKeys(event.target);
+}, true);
 
 // -- choices ---------------------------------------------------------------------------------------------------------
 
