@@ -160,7 +160,8 @@ MAY_IMPORT = {
     "api.trading": f"{API} clock history performance queries",
     "web": "",
     "web.account": f"{DOOR} signins web.room web.signing",
-    "web.achieved": "api.call api.trading errors performance queries schemas view web.overview web.room web.signing",
+    "web.achieved": "api.call api.trading clock errors performance queries schemas view web.overview web.room "
+    "web.signing",
     "web.acting": "api.call api.commands api.problems errors schemas web.room web.signing",
     "web.assets": "api.call api.problems errors",
     "web.books": "errors history schemas view",

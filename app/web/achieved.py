@@ -1,11 +1,14 @@
-"""What the account achieved over a period: each figure with its definition, falls from the peak, months, and trades."""
+"""What the account achieved over a period: each figure with its definition, falls from the peak, months, and trades.
+
+The definitions are those of docs/operations.md, "What the figures mean".
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from itertools import accumulate
+from datetime import MAXYEAR, datetime, timedelta
 from typing import Annotated
+from urllib.parse import urlencode
 
 from litestar import Response, get
 from litestar.di import NamedDependency
@@ -15,16 +18,19 @@ from msgspec import Struct
 from app import queries
 from app.api.call import Answer, Call
 from app.api.trading import time_of
+from app.clock import day_start
 from app.errors import TradingError
-from app.performance import Period, Result, performance, period_window
+from app.performance import DAY, Period, Point, Result, drawdowns, performance, period_window
 from app.schemas import PerformanceAnswer
 from app.view import View
-from app.web.overview import curve
+from app.web.overview import marks_today, thinned
 from app.web.room import Page, Room, Shown
 from app.web.signing import Person
 
 MONTHS = 36  # newest ones that are shown
 BINS = 15  # of the distribution of results
+PERIODS: dict[Period, str] = {"daily": "Today", "weekly": "7 days", "monthly": "30 days", "all": "All"}
+A_DATE = len("2026-01-31")
 
 
 class Metric(Struct, frozen=True):
@@ -41,7 +47,12 @@ METRICS = (
     Metric("max_drawdown", "Deepest fall", "percent", "The deepest fall from a running peak."),
     Metric("current_drawdown", "Fall now", "percent", "How far below its peak the account is at the end."),
     Metric("sharpe_ratio", "Sharpe ratio", "ratio", "Mean daily excess return over its sample deviation, per year."),
-    Metric("sortino_ratio", "Sortino ratio", "ratio", "The same over the root mean square of losing days alone."),
+    Metric(
+        "sortino_ratio",
+        "Sortino ratio",
+        "ratio",
+        "The same; the deviation is of negative returns, over all days.",
+    ),
     Metric("calmar_ratio", "Calmar ratio", "ratio", "Growth per year over the deepest fall; from 30 days on."),
     Metric("cagr", "Growth per year", "change", "The return as a rate per year; from 30 days on."),
     Metric("volatility", "Volatility", "percent", "Sample deviation of daily returns, per year."),
@@ -77,6 +88,8 @@ async def nothing_more(room: Room) -> Shown:
 
 
 ACHIEVED = Page("performance", "/performance", "Performance", nothing_more)
+Opens = Annotated[str, QueryParameter(name="from", max_length=40)]
+Closes = Annotated[str, QueryParameter(name="to", max_length=40)]
 
 
 @get("/performance", include_in_schema=False)
@@ -84,26 +97,46 @@ async def achieved(
     request: Call,
     person: NamedDependency[Person],
     period: FromQuery[Period] = "all",
-    opens: Annotated[str, QueryParameter(name="from", max_length=40)] = "",
-    closes: Annotated[str, QueryParameter(name="to", max_length=40)] = "",
+    opens: Opens = "",
+    closes: Closes = "",
 ) -> Response[str]:
-    """Show a period: today, the last 7 or 30 days, everything, or from one time to another."""
+    """Show a period: today, the last 7 or 30 days, everything, or from one day to another."""
     room: Room = request.app.state.page
-    shown = {"period": period, "opens": opens, "closes": closes, "metrics": METRICS}
+    asked = urlencode({"period": period, **{name: one for name, one in (("from", opens), ("to", closes)) if one}})
+    chosen = {"period": period, "opens": opens, "closes": closes, "asked": asked}
+    shown = {**chosen, "periods": PERIODS, "metrics": METRICS}
     return await room.answer(request, person, ACHIEVED, **shown, **measured(request.view, period, opens, closes))
 
 
 def measured(view: View, period: Period, opens: str, closes: str) -> Shown:
     """Return the figures of a period with its months and results, or why there are none."""
     try:
-        start, end = time_of("from", opens), time_of("to", closes)
+        start, end = span_of(opens, closes)
         found: PerformanceAnswer = queries.performance_of(view, period, start, end)
     except TradingError as fault:
         return {"found": None, "why_not": str(fault), "months": [], "bins": []}
-    begins, ends = period_window(period, view.now())
-    begins, ends = start or begins, end or ends
+    begins, ends = window(view, period, start, end)
     nets = [one.net for one in view.results if (begins is None or one.at >= begins) and one.at <= ends]
     return {"found": found, "why_not": "", "months": months(view), "bins": distribution(nets)}
+
+
+def span_of(opens: str, closes: str) -> tuple[datetime | None, datetime | None]:
+    """Read from when to when is asked for, None where nothing is said; a day that it goes to is a part of it.
+
+    Raise InputError for what is no date or time.
+    """
+    start, end = time_of("from", opens), time_of("to", closes)
+    if end is not None and len(closes.strip()) == A_DATE and end.year < MAXYEAR:
+        end += DAY
+    return start, end
+
+
+def window(
+    view: View, period: Period, start: datetime | None, end: datetime | None
+) -> tuple[datetime | None, datetime]:
+    """Return where a period, or what was chosen of it, begins (None: with the account) and ends."""
+    begins, ends = period_window(period, view.now())
+    return start or begins, min(end or ends, ends)
 
 
 def months(view: View, most: int = MONTHS) -> list[Month]:
@@ -136,14 +169,46 @@ def distribution(nets: Sequence[float], bins: int = BINS) -> list[Bin]:
     return [Bin(place * step, (place + 1) * step, counts.get(place, 0)) for place in places]
 
 
-def fallen(points: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Return how far below its running peak the account was at each point, in percent, zero or less."""
-    peaks = accumulate((value for _, value in points), max)
-    pairs = zip(points, peaks, strict=True)
-    return [[at, round((value / peak - 1) * 100, 4) if peak > 0 else 0.0] for (at, value), peak in pairs]
+def points_of(view: View, period: Period, start: datetime | None, end: datetime | None) -> list[Point]:
+    """Return the account's equity over a period, in order; within today each time it was marked."""
+    if not view.book.seq:
+        return []
+    now = view.now()
+    begins, ends = window(view, period, start, end)
+    points = queries.curve(view, now)
+    if begins is not None and begins >= day_start(now):
+        marks = marks_today(view, now)
+        points = [*(one for one in view.points if one.at < marks[0].at), *marks]
+    return queries.cut(distinct(points), begins, ends)
+
+
+def distinct(points: Sequence[Point]) -> list[Point]:
+    """Return points in order with one for each time: the last, with all the cash that came or went then."""
+    found: dict[datetime, Point] = {}
+    for one in points:
+        before = found.get(one.at)
+        found[one.at] = Point(one.at, one.equity, one.flow + (before.flow if before else 0.0))
+    return sorted(found.values(), key=lambda one: one.at)
+
+
+def falls(points: Sequence[Point]) -> list[list[float]]:
+    """Return how far below its running peak the account was: seconds and percent, zero or less, each second once.
+
+    As in the metrics, cash that was taken out is no fall.
+    """
+    deepest: dict[int, float] = {}
+    for point, fall in zip(points, drawdowns(points), strict=True):
+        at = int(point.at.timestamp())
+        deepest[at] = min(deepest.get(at, 0.0), -round(fall * 100, 4))
+    return thinned([[float(at), fall] for at, fall in deepest.items()])
 
 
 @get("/data/drawdown", include_in_schema=False, sync_to_thread=False)
-def drawdown(request: Call, period: FromQuery[Period] = "daily") -> Answer[list[list[float]]]:
-    """Give the falls from the running peak: seconds and percent, oldest first."""
-    return request.shared.keep(f"drawdown {period}", lambda: fallen(curve(request.view, period)))
+def drawdown(
+    request: Call, period: FromQuery[Period] = "daily", opens: Opens = "", closes: Closes = ""
+) -> Answer[list[list[float]]]:
+    """Give the falls from the running peak over a period, or from one day to another, oldest first."""
+    start, end = span_of(opens, closes)
+    if start is None and end is None:
+        return request.shared.keep(f"drawdown {period}", lambda: falls(points_of(request.view, period, None, None)))
+    return Answer(falls(points_of(request.view, period, start, end)))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from app import history, queries
 from app.clock import day_start
 from app.history import Span
-from app.ledger import EquityMarked
+from app.ledger import CashMoved, EquityMarked
 from app.performance import Period, Point, period_window
 from app.view import View
 from app.web.room import Page, Room, Shown, or_why
@@ -40,7 +40,7 @@ def curve(view: View, period: Period) -> list[list[float]]:
     now = view.now()
     if not view.book.seq:
         return []
-    points = _today(view, now) if period == "daily" else _days(view, period, now)
+    points = marks_today(view, now) if period == "daily" else _days(view, period, now)
     seconds = {int(point.at.astimezone(UTC).timestamp()): round(point.equity, 2) for point in points}
     return thinned([[float(at), value] for at, value in sorted(seconds.items())])
 
@@ -71,13 +71,21 @@ def _days(view: View, period: Period, now: datetime) -> list[Point]:
     return queries.cut(queries.curve(view, now), start, end)
 
 
-def _today(view: View, now: datetime) -> list[Point]:
-    """Return every marking of today: finer than the days that the metrics are made of."""
+def marks_today(view: View, now: datetime) -> list[Point]:
+    """Return every marking of today, oldest first, with the cash that came or went before it.
+
+    It is finer than the days that the metrics are made of.
+    """
     start = day_start(now)
-    found = view.store.entries(0, MARKS, ("EquityMarked",), newest_first=True, before=view.book.seq + 1)
-    marked = [(one.at, one.body) for one in found if one.at >= start]
-    marks = [Point(at, float(body.equity)) for at, body in marked if isinstance(body, EquityMarked)]
-    return [*reversed(marks), Point(now, float(view.book.equity_at(view.marks())))]
+    found = view.store.entries(0, MARKS, ("EquityMarked", "CashMoved"), newest_first=True, before=view.book.seq + 1)
+    marks, flow = list[Point](), 0.0
+    for entry in reversed([one for one in found if one.at >= start]):
+        if isinstance(entry.body, CashMoved):
+            flow += float(entry.body.amount)
+        elif isinstance(entry.body, EquityMarked):
+            marks.append(Point(entry.at, float(entry.body.equity), flow))
+            flow = 0.0
+    return [*marks, Point(now, float(view.book.equity_at(view.marks())), flow)]
 
 
 OVERVIEW = Page("overview", "/", "Overview", look, ("verdict", "tiles", "worth", "positions", "strategies", "trades"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,10 +13,14 @@ from support.big_ledger import build
 
 from app import queries
 from app.cache import Cache
+from app.errors import InputError
+from app.performance import Point
 from app.view import View
 from app.web import achieved
-from app.web.achieved import METRICS, distribution, fallen, measured
+from app.web.achieved import METRICS, distinct, distribution, falls, measured, points_of, span_of
 
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+START = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 NETS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200)
 
 
@@ -46,9 +52,55 @@ def test_no_trade_is_no_step() -> None:
     assert distribution([]) == []
 
 
+def at(hour: int, equity: float, flow: float = 0.0) -> Point:
+    return Point(START + timedelta(hours=hour), equity, flow)
+
+
 def test_a_fall_is_measured_from_the_highest_before_it() -> None:
-    points = [[0.0, 100.0], [1.0, 80.0], [2.0, 120.0], [3.0, 90.0]]
-    assert fallen(points) == [[0.0, 0.0], [1.0, -20.0], [2.0, 0.0], [3.0, -25.0]]
+    found = falls([at(0, 100.0), at(1, 80.0), at(2, 120.0), at(3, 90.0)])
+    assert [fall for _, fall in found] == [0.0, -20.0, 0.0, -25.0]
+    assert [seconds for seconds, _ in found] == [START.timestamp() + 3600 * hour for hour in range(4)]
+
+
+def test_cash_that_was_taken_out_is_no_fall() -> None:
+    assert [fall for _, fall in falls([at(0, 100.0), at(1, 40.0, flow=-60.0), at(2, 20.0)])] == [0.0, 0.0, -20.0]
+
+
+def test_a_second_stands_once_with_its_deepest_fall() -> None:
+    within = timedelta(milliseconds=100)
+    points = [at(0, 100.0), Point(START + within, 50.0), Point(START + 2 * within, 90.0)]
+    assert falls(points) == [[START.timestamp(), -50.0]]
+
+
+def test_no_point_is_no_fall() -> None:
+    assert falls([]) == []
+
+
+def test_points_of_one_time_are_one_with_all_their_cash() -> None:
+    assert distinct([at(1, 10.0, 1.0), at(1, 12.0, 2.0), at(0, 9.0)]) == [at(0, 9.0), at(1, 12.0, 3.0)]
+
+
+@pytest.mark.parametrize(("opens", "closes"), [("", ""), ("2020-01-03", "2020-02-06"), ("", "2020-01-20")])
+def test_the_deepest_fall_of_the_plot_is_that_of_the_figures(view: View, opens: str, closes: str) -> None:
+    start, end = span_of(opens, closes)
+    deepest = min(fall for _, fall in falls(points_of(view, "all", start, end)))
+    assert deepest == pytest.approx(-100 * measured(view, "all", opens, closes)["found"].max_drawdown, abs=1e-3)
+
+
+def test_a_day_that_a_span_goes_to_is_a_part_of_it() -> None:
+    assert span_of("2026-01-05", "2026-01-05") == (datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 6, tzinfo=UTC))
+    assert span_of("", "2026-01-05T12:00:00Z") == (None, datetime(2026, 1, 5, 12, tzinfo=UTC))
+    assert span_of("", "9999-12-31")[1] == datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def test_what_is_no_day_is_named() -> None:
+    with pytest.raises(InputError, match="from='yesterday' is no date or time"):
+        span_of("yesterday", "")
+
+
+@pytest.mark.parametrize("one", METRICS, ids=lambda one: one.field)
+def test_each_figure_is_defined_in_the_guide_as_on_the_page(one: achieved.Metric) -> None:
+    assert f"| {one.name} | `{one.field}` | {one.means} |" in GUIDE.partition("## What the figures mean")[2]
 
 
 def test_every_figure_of_the_page_is_one_of_the_answer(view: View) -> None:

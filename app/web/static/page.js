@@ -159,7 +159,7 @@ function looks() {
 class Curve {
   constructor(place) {
     this.place = place;
-    this.period = place.dataset.first ?? "daily";
+    this.asked = place.dataset.first ?? "period=daily";
     this.name = place.dataset.words ?? "Equity";
     this.points = [];
     this.words = document.getElementById(place.getAttribute("aria-labelledby"));
@@ -178,14 +178,14 @@ class Curve {
   }
 
   async load() {
-    const asked = this.period;
+    const asked = this.asked;
     let answer;
     try {
-      answer = await fetch(`${this.place.dataset.curve}?period=${asked}`);
+      answer = await fetch(`${this.place.dataset.curve}?${asked}`);
     } catch {
       return; // the banner of the line says so
     }
-    if (!answer.ok || asked !== this.period) return;
+    if (!answer.ok || asked !== this.asked) return;
     const points = await answer.json();
     const moved = points.length !== this.points.length || points[0]?.[0] !== this.points[0]?.[0];
     this.points = points;
@@ -275,7 +275,7 @@ function draw() {
     const buttons = document.querySelectorAll(`[data-chart="${place.id}"] button`);
     buttons.forEach((button) => button.addEventListener("click", () => {
       buttons.forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
-      curve.period = button.dataset.period;
+      curve.asked = button.dataset.query ?? `period=${button.dataset.period}`;
       curve.load();
     }));
   }
