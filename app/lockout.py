@@ -2,7 +2,7 @@
 
 A tally counts the failures of one key: of a name, of an address, of a browser that is known. What is tried while one
 waits is not counted, so nobody is kept out for longer than `longest` after the last guess that was, however hard a
-stranger knocks.
+stranger knocks. It is written down all the same (Knocks).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Final
 from msgspec import Struct
 
 NOTHING: Final = timedelta()
+WRITTEN_EVERY: Final = timedelta(seconds=1)  # a try during a wait, of one knocker; people are no quicker
+MOST_KNOCKERS: Final = 1000  # that are told apart
 
 
 class Rule(Struct, frozen=True):
@@ -59,3 +61,21 @@ def failed(rule: Rule, before: Tally | None, now: datetime) -> Tally:
 def taken_back(tally: Tally) -> Tally | None:
     """Return the tally without its last failure, which turned out to be none."""
     return Tally(tally.failures - 1, tally.last, tally.last) if tally.failures > 1 else None
+
+
+class Knocks:
+    """Which tries during a wait are written down: a flood of them shall fill neither a disk nor the history."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[datetime, int]] = {}
+
+    def untold(self, knocker: str, now: datetime) -> int | None:
+        """Count a try; return how many before it were not written down, None if this one is not to be either."""
+        last, silent = self._last.get(knocker, (now - WRITTEN_EVERY, 0))
+        if NOTHING <= now - last < WRITTEN_EVERY:
+            self._last[knocker] = (last, silent + 1)
+            return None
+        if len(self._last) >= MOST_KNOCKERS:
+            self._last.clear()
+        self._last[knocker] = (now, 0)
+        return silent

@@ -19,7 +19,7 @@ from msgspec import Struct
 from app import lockout, passwords, tokens
 from app.clock import Clock, LiveClock
 from app.errors import InputError, Refused, TooManyTries, WrongPassword
-from app.lockout import OF_A_NAME, OF_AN_ADDRESS, Rule
+from app.lockout import OF_A_NAME, OF_AN_ADDRESS, Knocks, Rule
 from app.log import get_logger
 from app.people import People, Register, User, new_user
 from app.signed_in import Event, Row, SignedIn
@@ -72,6 +72,7 @@ class SignIns:
         self.people = People(directory)
         self.book = SignedIn(directory)
         self._clock = clock or LiveClock()
+        self._knocks = Knocks()
 
     def close(self) -> None:
         self.book.close()
@@ -88,7 +89,7 @@ class SignIns:
         user = self.people.read().user(name)
         keys = self._keys(name, asker.address, browser)
         told = user.name if user else UNKNOWN_NAME
-        waits = self._count(keys)
+        waits = self._count(keys, told, asker)
         if not passwords.fits(user.password if user else None, password) or user is None:
             self._refused(told, waits, asker)
             raise WrongPassword("the name or the password is wrong")
@@ -170,7 +171,7 @@ class SignIns:
         Raise WrongPassword if the old one is not theirs: who finds a browser open gets no account by it.
         """
         keys = {f"session {session.id}": OF_A_NAME}
-        waits = self._count(keys)
+        waits = self._count(keys, session.name, asker)
         if not passwords.fits(self.people.read().known(session.name).password, old):
             self._refused(session.name, waits, asker)
             raise WrongPassword("the password of today is wrong")
@@ -293,10 +294,10 @@ class SignIns:
             return {f"browser {browser}": OF_A_NAME}
         return {_of_name(name): OF_A_NAME, f"address {network(address)}": OF_AN_ADDRESS}
 
-    def _count(self, keys: Mapping[str, Rule]) -> dict[str, timedelta]:
+    def _count(self, keys: Mapping[str, Rule], name: str, asker: Asker) -> dict[str, timedelta]:
         """Count a failure for each key, and return how long each has to wait after it.
 
-        Raise TooManyTries, and count nothing, while one of them has to wait already.
+        Raise TooManyTries, and count nothing but write the refusal down, while one of them has to wait already.
         """
         with self.book.changing():
             now = self._clock.now()
@@ -307,6 +308,7 @@ class SignIns:
                 for key, tally in new.items():
                     self.book.count(key, tally)
                 return {key: lockout.wait_of(tally, now) for key, tally in new.items()}
+            self._refused_in_wait(name, wait, asker)
         raise TooManyTries(f"too many tries; the next one is possible in {spoken(wait)}", wait.total_seconds())
 
     def _refused(self, name: str, waits: Mapping[str, timedelta], asker: Asker) -> None:
@@ -315,6 +317,13 @@ class SignIns:
             for key, wait in waits.items():
                 if wait:
                     self._note("locked out", name, asker, f"this {key.partition(' ')[0]}, for {spoken(wait)}")
+
+    def _refused_in_wait(self, name: str, wait: timedelta, asker: Asker) -> None:
+        """Write a try down that came too early: whoever looks sees that somebody goes on knocking, and from where."""
+        silent = self._knocks.untold(f"{name} {network(asker.address)}", self._clock.now())
+        if silent is not None:
+            others = f"; {silent} more tries since the last line" if silent else ""
+            self._note("sign-in refused", name, asker, f"too early, by {spoken(wait)}{others}")
 
     def _take_back(self, keys: Mapping[str, Rule]) -> None:
         """The owner of a name is there, so its failures are forgotten; those of an address may be another's."""

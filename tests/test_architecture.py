@@ -203,7 +203,7 @@ MAY_IMPORT = {
     "cli.logs": "app cli.journal cli.process cli.tables clock config log",
     "cli.looking": f"{TRADECTL} strategies.registry",
     "cli.page": "cli.diagnosis cli.journal",
-    "cli.patient": f"{TRADECTL} address cache cli.process fence lease rounds secret watched watcher",
+    "cli.patient": f"{TRADECTL} address cache cli.process fence lease rounds secret signins tokens watched watcher",
     "cli.holding": "cli.journal cli.process cli.tables clock config errors log memory",
     "cli.profile": f"{TRADECTL} cli.holding cli.logs cli.patient cli.process clock lease",
     "cli.reconciling": "cli.tables config holdings reconciling schemas",

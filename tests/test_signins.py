@@ -180,7 +180,9 @@ def test_too_many_guesses_wait_even_with_the_right_password_and_after_a_restart(
     assert house.door.waits("Anna") == OF_A_NAME.first
     house.later(OF_A_NAME.first)
     assert house.in_as()
-    assert house.happened()[-3:] == [("sign-in refused", "anna"), ("locked out", "anna"), ("signed in", "anna")]
+    assert house.happened()[-4:] == [
+        ("sign-in refused", "anna"), ("locked out", "anna"), ("sign-in refused", "anna"), ("signed in", "anna")
+    ]  # fmt: skip
 
 
 def test_knocking_while_one_waits_makes_the_wait_no_longer(house: House) -> None:
@@ -191,6 +193,30 @@ def test_knocking_while_one_waits_makes_the_wait_no_longer(house: House) -> None
             house.door.sign_in("anna", "wrong", STRANGER)
     house.later(timedelta(seconds=10))
     assert house.in_as()
+
+
+def test_a_try_during_the_wait_is_written_as_refused_with_how_early_it_was(house: House) -> None:
+    house.lock()
+    house.later(timedelta(seconds=10))
+    with pytest.raises(TooManyTries):
+        house.door.sign_in("ANNA", "wrong", STRANGER)
+    told = house.door.events(1)[0]
+    assert (told.what, told.name, told.address, told.detail) == (
+        "sign-in refused", "anna", STRANGER.address, "too early, by 20 seconds"
+    )  # fmt: skip
+
+
+def test_a_flood_during_the_wait_is_written_once_a_second_with_how_many_there_were(house: House) -> None:
+    house.lock()
+    before = len(house.happened())
+    for _ in range(100):
+        with pytest.raises(TooManyTries):
+            house.door.sign_in("anna", "wrong", STRANGER)
+    assert len(house.happened()) == before + 1
+    house.later(timedelta(seconds=1))
+    with pytest.raises(TooManyTries):
+        house.door.sign_in("anna", "wrong", STRANGER)
+    assert house.door.events(1)[0].detail == "too early, by 29 seconds; 99 more tries since the last line"
 
 
 def test_an_owner_gets_in_with_a_browser_that_is_known_however_hard_others_knock(house: House) -> None:
@@ -241,7 +267,7 @@ def test_a_name_that_nobody_has_waits_like_any_other(house: House) -> None:
     house.lock("nobody")
     with pytest.raises(TooManyTries, match="possible in 30 seconds"):
         house.door.sign_in("nobody", "wrong", HOME)
-    assert house.happened()[-1] == ("locked out", "")
+    assert house.happened()[-2:] == [("locked out", ""), ("sign-in refused", "")]
 
 
 def test_many_guesses_at_once_are_many_guesses(house: House) -> None:

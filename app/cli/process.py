@@ -24,6 +24,15 @@ def begin(service: str, settings: Settings, kept: Path | None = None) -> None:
     log.configure(service, settings.log_level, secrets_of(settings), folder)
 
 
+def begin_change(service: str, settings: Settings) -> None:
+    """Take up a command that changes who may come in: it says on the terminal what it did, and logs who did it.
+
+    On the appliance that is in the journal (`journalctl -t trading-SERVICE`), on a laptop in the log that is kept.
+    """
+    keep_from_others()
+    log.beside(service, None if on_appliance() else settings.directory / log.FOLDER)
+
+
 def keep_from_others() -> None:
     """Take from other users what this process makes from now on."""
     os.umask(os.umask(0o077) | NOT_FOR_OTHERS)

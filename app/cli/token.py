@@ -7,10 +7,10 @@ from datetime import date, timedelta
 import click
 import msgspec
 
-from app import config, log, tokens
+from app import config, tokens
 from app.cli import tables
 from app.cli.client import login_name
-from app.cli.process import keep_from_others
+from app.cli.process import begin_change
 from app.clock import LiveClock
 from app.signins import Asker, SignIns
 from app.tokens import SCOPES, Scope
@@ -69,6 +69,6 @@ def _revoke(name: str) -> None:
 
 
 def _door() -> tuple[SignIns, Asker]:
-    keep_from_others()
-    log.configure("token", "error")
-    return SignIns(config.load().users), Asker("tradectl", login_name())
+    settings = config.load()
+    begin_change("user", settings)
+    return SignIns(settings.users), Asker("tradectl", login_name())

@@ -10,10 +10,10 @@ from typing import Any
 import click
 import msgspec
 
-from app import config, log, passwords
+from app import config, passwords
 from app.cli import tables
 from app.cli.client import login_name
-from app.cli.process import keep_from_others
+from app.cli.process import begin_change
 from app.cli.tables import Column
 from app.clock import format_time
 from app.errors import InputError
@@ -77,9 +77,9 @@ def at_the_door(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def command(**options: Any) -> None:
-        keep_from_others()
-        log.configure("user", "error")
-        sign_ins = SignIns(config.load().users)
+        settings = config.load()
+        begin_change("user", settings)
+        sign_ins = SignIns(settings.users)
         try:
             function(sign_ins, Asker(HERE, login_name()), **options)
         finally:

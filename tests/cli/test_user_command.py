@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import stat
@@ -90,6 +91,18 @@ def test_lists_and_history_show_who_and_when_and_no_secret(tmp_path: Path) -> No
     assert "argon2" not in str(listed) + str(told)
     assert tradectl("user", "remove", "anna", cwd=tmp_path).code == 0
     assert tradectl("user", "list", "--json", cwd=tmp_path).json == []
+
+
+def test_what_is_changed_is_in_the_log_with_who_did_it_and_no_secret(tmp_path: Path) -> None:
+    said = tradectl("user", "add", "anna", "--role", "trade", "--generate", cwd=tmp_path, SUDO_USER="olga")
+    tradectl("user", "roles", "anna", "--role", "ops", cwd=tmp_path)
+    tradectl("token", "grafana", "--scope", "read", "--here", cwd=tmp_path)
+    lines = [json.loads(line) for line in tradectl("logs", "--json", cwd=tmp_path).out.splitlines()]
+    assert [line["event"] for line in lines] == ["user added", "roles set", "token made"]
+    assert {line["unit"] for line in lines} == {"trading-user"}
+    assert (lines[0]["name"], lines[0]["by"]) == ("anna", "olga")
+    assert said.err == ""
+    assert said.out.splitlines()[-1].strip() not in str(lines)
 
 
 def test_a_token_of_this_machine_is_listed_and_revoked(tmp_path: Path) -> None:
