@@ -37,6 +37,7 @@ from app.tokens import read_tokens
 from app.view import View
 from app.web.account import OWN
 from app.web.assets import static
+from app.web.packing import Packing
 from app.web.pages import PAGES, WEB
 from app.web.room import Room
 from app.web.sign_in import ENTRANCE
@@ -60,7 +61,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     unrouted: ExceptionHandlersMap = {NotFoundException: door.unrouted, MethodNotAllowedException: door.unrouted}
     return Litestar(
         route_handlers=[*CALLS, *PAGE],
-        middleware=[door],
+        middleware=[door, Packing()],
         before_request=refuse_misspelt,
         before_send=[protect, figures.count, part],
         exception_handlers={**HANDLERS, NotSignedIn: ask_to_sign_in, **unrouted},

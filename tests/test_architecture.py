@@ -170,6 +170,7 @@ MAY_IMPORT = {
     "web.live": "log",
     "web.looks": "history queries schemas watched watcher web.room",
     "web.overview": "clock history ledger performance queries view web.room",
+    "web.packing": "",
     "web.pages": "api.call api.door api.problems errors performance web.account web.achieved web.acting web.ledgers "
     "web.looks web.overview web.room web.signing",
     "web.room": "app api.call api.problems errors queries view watched watcher web.assets web.glance web.live "
@@ -179,7 +180,7 @@ MAY_IMPORT = {
     "web.words": "",
     "main": "api.call api.commands api.described api.door api.events api.health api.market api.metrics api.ops "
     "api.problems api.questions api.trading cache config ending log memory signins tokens view web.account web.assets "
-    "web.pages web.room web.sign_in web.signing",
+    "web.packing web.pages web.room web.sign_in web.signing",
     # the command line, and everything at once
     "address": "config errors",
     "child": "log",
