@@ -93,7 +93,9 @@ def trading(view: View, status: StatusAnswer) -> Tile:
 
 def feed(view: View) -> Tile:
     if view.snapshot is None:
-        return Tile("Feed", "unknown", "unknown", "the engine shows no prices now", "/feed")
+        silent = queries.is_running(view) and not view.cache.connected
+        why = "Redis does not answer; trading does not need it" if silent else "the engine shows no prices now"
+        return Tile("Feed", "unknown", "unknown", why, "/feed")
     starved, bad = queries.unfed(view), queries.fed_badly(view)
     if starved:
         return Tile("Feed", "critical", "no prices", starved, "/feed")

@@ -1,0 +1,162 @@
+"""A ledger of 100,000 trades: a page of it costs what one of a young account does, and a file of it comes in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.big_ledger import build
+from support.running import Appliance, appliance
+from support.visitors import Visitor, add_people, opened
+
+from app.cache import Cache
+from app.history import Span
+from app.view import View
+from app.web.books import BOOKS, CHUNK, EVERY, ROWS, SCAN, Book, Question, as_csv, find
+
+TRADES = 100_000
+LONG, SHORT = 9 * TRADES + 700, 9_000  # entries; nine of them make a trade
+EVERY_STEPS = 10  # of SQLite's machine, between two counts
+MORE = 1.5  # times as many steps may be taken on the long ledger
+GROWTH = 48.0  # MiB that the API may grow by while a file of some 12 MB is fetched
+
+pytestmark = pytest.mark.xdist_group("long ledger")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of an appliance whose ledger is long."""
+    found = tmp_path_factory.mktemp("long")
+    build(found / "data", LONG)
+    return found
+
+
+@pytest.fixture(scope="module")
+def long(place: Path) -> Iterator[View]:
+    with closing(View(place / "data", Cache("redis://127.0.0.1:1"))) as view:
+        view.look()
+        assert len(view.results) >= TRADES
+        yield view
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    found = tmp_path_factory.mktemp("short")
+    build(found, SHORT)
+    with closing(View(found, Cache("redis://127.0.0.1:1"))) as view:
+        view.look()
+        yield view
+
+
+@pytest.fixture(scope="module")
+def running(place: Path) -> Iterator[Appliance]:
+    """The web process alone, before the long ledger."""
+    with appliance(place, redis=False, engine=False) as one:
+        add_people(one.directory)
+        yield one
+
+
+@pytest.fixture(scope="module")
+def olga(running: Appliance) -> Iterator[Visitor]:
+    with opened(running, "olga") as one:
+        yield one
+
+
+def steps(view: View, ask: Callable[[], object]) -> int:
+    """Return how many steps SQLite takes to answer; unlike a time, they are the same on every machine."""
+    count = 0
+
+    def counting() -> None:
+        nonlocal count
+        count += 1
+
+    view.store._db.set_progress_handler(counting, EVERY_STEPS)
+    ask()
+    view.store._db.set_progress_handler(None, 0)
+    return count
+
+
+def counted(book: Book) -> tuple[Book, list[int]]:
+    """Return a book that notes how many rows each fetch of it read."""
+    read: list[int] = []
+
+    def fetch(view: View, span: Span) -> Any:
+        page = book.fetch(view, span)
+        read.append(len(page.items))
+        return page
+
+    return msgspec.structs.replace(book, fetch=fetch), read
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_a_page_of_a_long_ledger_takes_as_many_steps_as_one_of_a_short_one(long: View, short: View, name: str) -> None:
+    book = BOOKS[name]
+    known = steps(short, lambda: find(short, Question(book, {})))
+    assert known
+    for before in (0, long.book.seq // 2, SHORT):
+        found = find(long, Question(book, {}, before))
+        assert len(found.rows) == ROWS
+        assert steps(long, lambda before=before: find(long, Question(book, {}, before))) <= MORE * known  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_page_without_a_choice_reads_the_rows_that_it_shows_and_no_more(long: View, name: str) -> None:
+    book, read = counted(EVERY[name])
+    found = find(long, Question(book, {}))
+    assert sum(read) == len(found.rows) <= ROWS
+
+
+def test_a_choice_that_nothing_fits_reads_no_further_than_a_bound(long: View) -> None:
+    book, read = counted(BOOKS["trades"])
+    found = find(long, Question(book, {"symbol": "NONE"}))
+    assert (found.rows, sum(read)) == ([], SCAN)
+    assert found.before
+
+
+def test_a_file_of_a_long_book_comes_in_pieces_and_others_are_served_between_them(long: View) -> None:
+    served = 0
+
+    async def serve() -> None:
+        nonlocal served
+        while True:
+            served += 1
+            await asyncio.sleep(0)
+
+    async def fetch() -> list[bytes]:
+        others = asyncio.create_task(serve())
+        pieces = [piece async for piece in as_csv(long, BOOKS["trades"], {})]
+        others.cancel()
+        return pieces
+
+    pieces = asyncio.run(fetch())
+    rows = list(csv.DictReader(StringIO(b"".join(pieces).decode())))
+    assert len(rows) == len(long.results)
+    assert [int(row["seq"]) for row in rows] == sorted({int(row["seq"]) for row in rows})
+    assert len(pieces) >= len(rows) / CHUNK
+    assert max(map(len, pieces)) < 1000 * CHUNK
+    assert served >= len(pieces) - 2
+
+
+@pytest.mark.parametrize("path", ["/", "/trading", "/trading?book=fills&symbol=BTC/USD", "/performance", "/audit"])
+def test_a_page_of_a_long_account_is_no_longer_than_others(olga: Visitor, path: str) -> None:
+    answer = olga.get(path, **{"Sec-Fetch-Site": "none", "Accept-Encoding": "gzip"})
+    assert answer.status_code == 200
+    assert int(answer.headers["content-length"]) < 30_000
+
+
+def test_a_file_of_100_000_trades_is_sent_as_it_is_read(running: Appliance, olga: Visitor) -> None:
+    before, most, lines = running.api.resident(), 0.0, 0
+    with olga.client.stream("GET", "/files/trades.csv", timeout=120) as answer:
+        assert answer.headers["transfer-encoding"] == "chunked"
+        for piece in answer.iter_bytes(1_000_000):
+            lines += piece.count(b"\n")
+            most = max(most, running.api.resident())
+    assert lines > TRADES
+    assert most - before < GROWTH
