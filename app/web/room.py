@@ -13,10 +13,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.datastructures import Cookie
+from markupsafe import escape
 from msgspec import Struct
 
 from app import __version__, queries, watcher
-from app.api.call import Call, Shared
+from app.api.call import FRESH, Call, Shared
 from app.api.problems import NotSignedIn, trading_problem
 from app.errors import TradingError
 from app.view import View
@@ -32,6 +33,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 WATCH_SECONDS = 3.0  # for which what the watcher left is not read again
 SLOW_SECONDS = 5.0  # for which figures over all trades are not measured again
 COMMON = ("state", "notice")  # parts that each page has
+# What stands in a sheet in the place of what is somebody's own. Nobody can guess it, and so write it into a page.
+NAME, WORD, KEY = (token_hex(16) for _ in range(3))
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -58,6 +61,25 @@ class Page(Struct, frozen=True):
     parts: tuple[str, ...] = ()
 
 
+class Sheet:
+    """A page that was drawn for all of the same roles. It holds for one picture of the account, a moment at most."""
+
+    def __init__(self, text: str, view: View) -> None:
+        self._text = text
+        self._seq, self._snapshot, self._until = view.book.seq, view.snapshot, monotonic() + FRESH
+
+    def holds(self, view: View) -> bool:
+        return self._seq == view.book.seq and self._snapshot is view.snapshot and self._until > monotonic()
+
+    def of(self, person: Person, word: str) -> str:
+        """Return the page as somebody's own: their name, the word of their session, and a new key for its forms."""
+        own = ((NAME, str(escape(person.name))), (WORD, word), (KEY, form_key()))
+        text = self._text
+        for place, value in own:
+            text = text.replace(place, value)
+        return text
+
+
 class Room:
     """The place where pages are drawn. `served` are the files by their addresses."""
 
@@ -68,6 +90,7 @@ class Room:
         self.served = by_address(self.assets)
         self.templates = environment(self)
         self._streams: dict[tuple[str, bool], Live] = {}
+        self._sheets: dict[tuple[str, frozenset[str], bool], Sheet] = {}
         self._slow: dict[str, tuple[float, Any]] = {}
         self._watch: tuple[float, Watch] | None = None
 
@@ -125,8 +148,21 @@ class Room:
         return {**await self.common(), **await page.look(self)}
 
     async def answer(self, request: Call, person: Person, page: Page, **more: Any) -> Response[str]:
-        """Draw a whole page for somebody."""
-        return self.draw(request, person, f"{page.name}.html", {**await self.shown(page), "page": page, **more})
+        """Draw a whole page for somebody; one that takes no questions once a moment for all of the same roles."""
+        if more:
+            return self.draw(request, person, f"{page.name}.html", {**await self.shown(page), "page": page, **more})
+        key = (page.name, person.roles, person.has_account)
+        sheet = self._sheets.get(key)
+        if sheet is None or not sheet.holds(self.view):
+            sheet = self._sheets[key] = Sheet(await self._drawn_for_all(page, person), self.view)
+        return Response(sheet.of(person, csrf_token(request)), media_type=HTML, headers=HEADERS)
+
+    async def _drawn_for_all(self, page: Page, person: Person) -> str:
+        anyone = Person(NAME, person.roles, person.has_account)
+        known = {"person": anyone, "may_trade": "trade" in person.roles, "csrf_token": WORD, "form_key": KEY}
+        return self.templates.get_template(f"{page.name}.html").render(
+            {**known, **await self.shown(page), "page": page}
+        )
 
     def draw(
         self,

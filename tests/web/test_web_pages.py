@@ -21,9 +21,10 @@ from app.config import Settings
 from app.errors import ConfigurationError, InputError
 from app.main import create_app
 from app.view import View
-from app.web import acting, assets, overview
+from app.web import acting, assets, overview, room
 from app.web.books import BOOKS, ROWS, Question, book_of, find
 from app.web.pages import PAGES
+from app.web.signing import Person
 
 QUICK = {"STRATEGIES": "sma_cross:fast=1:slow=2", "PAPER_FEE": "0", "RISK_LOSSES_IN_A_ROW": ""}
 BUDGET = 200_000  # bytes of a first page, compressed
@@ -277,3 +278,33 @@ def test_who_is_not_signed_in_is_led_to_the_sign_in_and_back(running: Appliance,
 
 def test_a_script_that_is_not_signed_in_is_told_so(running: Appliance) -> None:
     assert {running.client.get(path).status_code for path in ("/", "/live/overview", "/data/equity")} == {401}
+
+
+# -- pages that are drawn once for all ----------------------------------------------------------------------------
+
+
+def test_a_page_that_is_drawn_for_all_is_everybodys_own(running: Appliance, olga: Visitor, rita: Visitor) -> None:
+    for _ in range(3):
+        pages = {one: one.get("/").text for one in (olga, rita)}
+        assert "olga" in pages[olga] and "olga" not in pages[rita]
+        assert "rita" in pages[rita] and "rita" not in pages[olga]
+        assert ("/act/halt" in pages[olga], "/act/halt" in pages[rita]) == (True, False)
+        assert not [place for place in (room.NAME, room.WORD, room.KEY) if place in pages[olga] + pages[rita]]
+
+
+def test_two_of_the_same_roles_have_words_and_keys_of_their_own(running: Appliance, olga: Visitor) -> None:
+    with opened(running, "olga") as other:
+        pages = [olga.get("/").text, other.get("/").text, other.get("/").text]
+        words = [re.findall(r'name="csrf" value="(\w+)"', page)[0] for page in pages]
+        keys = {re.findall(r'name="key" value="([\w-]+)"', page)[0] for page in pages}
+        assert words[0] != words[1] == words[2]
+        assert len(keys) == 3
+        assert other.post("/act/start", reason="it is the word of this browser").status_code == 200
+
+
+def test_a_name_is_text_on_a_page_that_is_drawn_for_all() -> None:
+    view = create_app(Settings()).state.shared.view
+    sheet = room.Sheet(f"<p>{room.NAME}</p>", view)
+    assert (
+        sheet.of(Person("screen:<b>wall</b>", frozenset({"read"})), "word") == "<p>screen:&lt;b&gt;wall&lt;/b&gt;</p>"
+    )
