@@ -166,7 +166,7 @@ MAY_IMPORT = {
     "web.assets": "api.call api.problems errors",
     "web.books": "errors history schemas view",
     "web.glance": "config errors queries schemas view watched watcher",
-    "web.ledgers": "api.call history queries schemas web.books web.room web.signing",
+    "web.ledgers": "api.call history queries schemas web.books web.room web.signing web.stops",
     "web.live": "log",
     "web.looks": "history queries schemas watched watcher web.room",
     "web.overview": "clock history ledger performance queries view web.room",
@@ -177,6 +177,7 @@ MAY_IMPORT = {
     "web.signing web.words",
     "web.sign_in": f"{DOOR} signins web.room web.signing",
     "web.signing": f"{DOOR} signins",
+    "web.stops": "holdings limits schemas",
     "web.words": "",
     "main": "api.call api.commands api.described api.door api.events api.health api.market api.metrics api.ops "
     "api.problems api.questions api.trading cache config ending log memory signins tokens view web.account web.assets "

@@ -16,6 +16,7 @@ from app.schemas import FillAnswer
 from app.web.books import AUDIT, BOOKS, Question, as_csv, book_of, find
 from app.web.room import Page, Room, Shown
 from app.web.signing import Person
+from app.web.stops import courses
 
 BARS = 400  # that are drawn
 FILLS = 500  # newest ones that are looked through for those of a symbol
@@ -94,27 +95,20 @@ async def chart(request: Call, person: NamedDependency[Person], symbol: Choice =
 
 @get("/data/candles", include_in_schema=False)
 async def candles(request: Call, symbol: FromQuery[str]) -> Answer[dict[str, Any]]:
-    """Give the newest bars of a symbol, and what was bought and sold in their time."""
+    """Give the newest bars of a symbol, what was bought and sold in their time, and where our stops lay."""
     view = request.view
     bars = await queries.bars(view, symbol, BARS)
     start = bars[0].time if bars else view.now()
-    fills = history.fills(view, Span(newest=True, limit=FILLS)).items
-    mine = [fill for fill in reversed(fills) if fill.symbol == symbol and fill.at >= start]
+    newest = Span(newest=True, limit=FILLS)
+    mine = [one for one in reversed(history.fills(view, newest).items) if one.symbol == symbol and one.at >= start]
+    trades = [one for one in history.trades(view, newest).items if one.exit_time >= start]
+    stops = courses(symbol, bars, trades, view.book.positions.values(), request.settings.limits)
     shown = [[int(bar.time.timestamp()), bar.open, bar.high, bar.low, bar.close] for bar in bars]
-    return Answer({"bars": shown, "fills": [mark(fill) for fill in mine], "stops": stops(request, symbol)})
+    return Answer({"bars": shown, "fills": [mark(fill) for fill in mine], "stops": stops})
 
 
 def mark(fill: FillAnswer) -> list[Any]:
     return [int(fill.at.timestamp()), fill.side, float(fill.price), fill.strategy]
-
-
-def stops(request: Call, symbol: str) -> list[list[Any]]:
-    """Return where the stop of each open position lies, as far as it is a share of what was paid."""
-    share = request.settings.risk_stop_loss
-    held = [one for one in request.view.book.positions.values() if one.symbol == symbol]
-    if share is None:
-        return []
-    return [[one.strategy, float(one.average_price * (1 - share if one.quantity > 0 else 1 + share))] for one in held]
 
 
 LEDGERS = [trading, audit, chart, file, candles]

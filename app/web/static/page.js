@@ -215,7 +215,7 @@ class Candles {
     this.chart = LightweightCharts.createChart(place, looks());
     this.series = this.chart.addSeries(LightweightCharts.CandlestickSeries, { borderVisible: false });
     this.markers = LightweightCharts.createSeriesMarkers(this.series, []);
-    this.lines = [];
+    this.courses = [];
     this.dress();
     this.load();
     setInterval(() => document.hidden || this.load(), 5000);
@@ -256,14 +256,26 @@ class Candles {
       color: colour(side === "buy" ? "accent" : "warn"),
       text: fills.length > 40 ? "" : `${side} ${strategy}`,
     })));
-    this.lines.forEach((one) => this.series.removePriceLine(one));
-    this.lines = stops.map(([strategy, price]) => this.series.createPriceLine({
-      price, title: `stop ${strategy}`, color: colour("critical"), lineStyle: 2,
-    }));
+    this.showStops(stops);
     if (!bars.length) return;
-    const last = bars.at(-1);
-    this.words.textContent = `${bars.length} bars, the last closed at ${last[4]}; ${fills.length} fills, `
-      + `${stops.length} stops.`;
+    const now = stops.filter(([, , still]) => still).map(([strategy, rule, , points]) => (
+      `${rule} of ${strategy} at ${points.at(-1)[1]}`));
+    this.words.textContent = `${bars.length} bars, the last closed at ${bars.at(-1)[4]}; ${fills.length} fills; `
+      + `${now.length ? `our stops now: ${now.join(", ")}` : "no stop is watched now"}.`;
+  }
+
+  // A line for each position and rule, from its first fill to its last: dashed the stop loss, dotted the trailing stop.
+  showStops(stops) {
+    this.courses.forEach((one) => this.chart.removeSeries(one));
+    this.courses = stops.map(([strategy, rule, still, points]) => {
+      const course = this.chart.addSeries(LightweightCharts.LineSeries, {
+        color: colour("critical"), lineWidth: still ? 2 : 1, lineStyle: rule === "stop loss" ? 2 : 1, lineType: 1,
+        priceLineVisible: false, lastValueVisible: still, crosshairMarkerVisible: false,
+        pointMarkersVisible: points.length === 1, title: still ? `${rule} ${strategy}` : "",
+      });
+      course.setData(points.map(([at, value]) => ({ time: shifted(at), value })));
+      return course;
+    });
   }
 }
 
