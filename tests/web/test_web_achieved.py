@@ -63,7 +63,7 @@ def test_a_fall_is_measured_from_the_highest_before_it() -> None:
 
 
 def test_cash_that_was_taken_out_is_no_fall() -> None:
-    assert [fall for _, fall in falls([at(0, 100.0), at(1, 40.0, flow=-60.0), at(2, 20.0)])] == [0.0, 0.0, -20.0]
+    assert [fall for _, fall in falls([at(0, 100.0), at(1, 40.0, flow=-60.0), at(2, 20.0)])] == [0.0, 0.0, -50.0]
 
 
 def test_a_second_stands_once_with_its_deepest_fall() -> None:
