@@ -112,12 +112,12 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 
 # -- the JavaScript of the page: outside of the environment, since any Python serves the same -----------------------
 
-build/.assets: package-lock.json .ci/assets | $(VENV)/.installed
+build/.assets: package.json package-lock.json requirements-node.lock .ci/assets | $(VENV)/.installed
 	@echo 'bringing the JavaScript that package-lock.json pins'
 	@.ci/assets $(BIN)/python
 	@touch $@
 
-build/.assets-dev: package-lock.json .ci/assets | $(VENV)/.installed
+build/.assets-dev: package.json package-lock.json requirements-node.lock .ci/assets | $(VENV)/.installed
 	@echo 'bringing the JavaScript that package-lock.json pins, with what tests need'
 	@.ci/assets --dev $(BIN)/python
 	@touch $@ build/.assets

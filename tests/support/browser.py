@@ -67,11 +67,11 @@ class Tab:
 
 @contextmanager
 def browsing() -> Iterator[Browser]:
-    """Run the browser; as root it has no sandbox of its own."""
+    """Run the browser; as root it has no sandbox of its own, and a container has little shared memory for it."""
     program = shutil.which("chromium")
     assert program, "there is no chromium; .ci/packages chromium installs it"
     with sync_playwright() as playwright:
-        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        options = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         browser = playwright.chromium.launch(executable_path=program, args=options)
         try:
             yield browser

@@ -6,11 +6,12 @@ The pictures are in build/screenshots. They are for looking at: is it pleasant a
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from support.browser import ROOT, Scheme, browsing, look
+from support.browser import ROOT, Scheme, Tab, browsing, look
 from support.running import appliance, wait_until
 from support.visitors import add_people, opened
 
@@ -21,6 +22,7 @@ SIZES = {"phone": (390, 844), "desktop": (1360, 900)}
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 TRADES = 12  # that are closed before the first picture
 OTHERS = {"release": "/act/release"}
+BEFORE_THE_DOOR = {"sign-in": "/sign-in", "wall": "/wall"}
 QUICK = {
     "STRATEGIES": "sma_cross:fast=2:slow=4,momentum:period=3,donchian:entry=10:exit=5",
     "TARGET_SYMBOLS": "AAPL,MSFT,BTC/USD,ETH/USD",
@@ -35,19 +37,34 @@ def main() -> None:
     paths = {page.name: page.path for page in PAGES.values()} | OTHERS
     with TemporaryDirectory() as place, appliance(Path(place), **QUICK) as running, browsing() as browser:
         wait_until(lambda: len(running.get("/api/v1/trading/trades")["items"]) >= TRADES, "it trades", patience=180)
+        add_people(running.directory)
         for (size, (width, height)), scheme in product(SIZES.items(), SCHEMES):
-            add_people(running.directory)
-            with (
-                opened(running, "olga") as olga,
-                look(browser, olga, scheme=scheme, viewport={"width": width, "height": height}) as tab,
-            ):
-                for name, path in paths.items():
-                    tab.page.goto(f"{running.url}{path}")
-                    tab.page.wait_for_timeout(2500)
-                    tab.page.screenshot(path=PLACE / f"{name}-{size}-{scheme}.png", full_page=True, timeout=120_000)
-                for complaint in tab.complaints:
-                    print(f"{size} {scheme}: {complaint}", file=sys.stderr)
+            looks = {"scheme": scheme, "viewport": {"width": width, "height": height}}
+            look_of = f"{size}-{scheme}"
+            with opened(running, "olga") as olga, look(browser, olga, **looks) as tab:
+                photograph(tab, running.url, paths, look_of)
+                open_dialog(tab, running.url, look_of)
+            with look(browser, None, **looks) as tab:
+                photograph(tab, running.url, BEFORE_THE_DOOR, look_of)
     print(f"{len(list(PLACE.glob('*.png')))} pictures in {PLACE.relative_to(ROOT)}")
+
+
+def photograph(tab: Tab, home: str, paths: Mapping[str, str], look_of: str) -> None:
+    """Take a picture of each page once it is drawn; tell what the browser complained of."""
+    for name, path in paths.items():
+        tab.page.goto(f"{home}{path}")
+        tab.page.wait_for_timeout(2500)
+        tab.page.screenshot(path=PLACE / f"{name}-{look_of}.png", full_page=True, timeout=120_000)
+    for complaint in tab.complaints:
+        print(f"{look_of}: {complaint}", file=sys.stderr)
+
+
+def open_dialog(tab: Tab, home: str, look_of: str) -> None:
+    """Take a picture of the kill switch, pressed once."""
+    tab.page.goto(home)
+    tab.page.locator("#halt-button").click()
+    tab.page.wait_for_timeout(500)
+    tab.page.screenshot(path=PLACE / f"halt-{look_of}.png", timeout=120_000)
 
 
 if __name__ == "__main__":
