@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from support.running import Appliance, appliance
@@ -74,3 +76,14 @@ def test_an_event_stream_ends_when_a_role_is_taken_away(running: Appliance) -> N
         assert taken.code == 0, taken.err
         assert sum(1 for _ in pieces) < PIECES
         assert "/act/stop" not in tina.get("/risk").text
+
+
+def test_a_page_that_is_open_keeps_no_web_process_from_ending(tmp_path: Path) -> None:
+    with appliance(tmp_path, redis=False) as one:
+        add_people(one.directory)
+        with opened(one, "rita") as rita, rita.client.stream("GET", "/live/overview", timeout=PATIENCE) as stream:
+            pieces = stream.iter_text()
+            assert "retry" in next(pieces)
+            one.api.process.send_signal(signal.SIGTERM)
+            assert one.api.process.wait(10) in (0, -signal.SIGTERM), one.api.said()
+            assert sum(1 for _ in pieces) < PIECES
