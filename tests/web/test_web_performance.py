@@ -62,7 +62,7 @@ def test_a_span_of_days_is_shown_with_its_falls(browser: Browser, running: Appli
         tab.open(f"{running.url}/performance?from={DAY}")
         expect(tab.page.get_by_role("button", name="Chosen")).to_have_attribute("aria-pressed", "true")
         assert asked_for_falls(tab) == f"period=all&from={DAY}"
-        assert tab.page.get_by_label("From").input_value() == DAY
+        assert tab.page.get_by_label("From", exact=True).input_value() == DAY
         tab.page.get_by_role("group", name="Period of the falls").get_by_role("button", name="Today").click()
         tab.until("document.querySelector('[data-query=\"period=daily\"]').getAttribute('aria-pressed') === 'true'")
         assert asked_for_falls(tab) == "period=daily"

@@ -127,8 +127,8 @@ def test_the_chart_shows_and_tells_our_stops(tmp_path_factory: pytest.TempPathFa
                 found = olga.get("/data/candles", where).json()["stops"]
                 return {rule for _, rule, watched, points in found if watched is still and points}
 
-            wait_until(lambda: rules(True) == {"stop loss", "trailing stop"}, "something is held")
-            wait_until(lambda: rules(False) == {"stop loss", "trailing stop"}, "something was held")
+            wait_until(lambda: rules(True) == {"stop loss", "trailing stop"}, "something is held", patience=60)
+            wait_until(lambda: rules(False) == {"stop loss", "trailing stop"}, "something was held", patience=60)
             tab.open(f"{running.url}/chart?symbol=BTC/USD")
             expect(tab.page.locator("#candles-words")).to_contain_text("trailing stop of", timeout=PATIENCE)
             drawn = tab.page.evaluate("drawings[0].courses.map((one) => one.data().length)")
