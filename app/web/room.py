@@ -62,10 +62,13 @@ class Page(Struct, frozen=True):
 
 
 class Sheet:
-    """A page that was drawn for all of the same roles. It holds for one picture of the account, a moment at most."""
+    """A page that is drawn for all of the same roles; `text` is what was drawn.
 
-    def __init__(self, text: str, view: View) -> None:
-        self._text = text
+    It holds for the picture of the account from before it was drawn, and a moment at most.
+    """
+
+    def __init__(self, view: View) -> None:
+        self.text = ""
         self._seq, self._snapshot, self._until = view.book.seq, view.snapshot, monotonic() + FRESH
 
     def holds(self, view: View) -> bool:
@@ -74,7 +77,7 @@ class Sheet:
     def of(self, person: Person, word: str) -> str:
         """Return the page as somebody's own: their name, the word of their session, and a new key for its forms."""
         own = ((NAME, str(escape(person.name))), (WORD, word), (KEY, form_key()))
-        text = self._text
+        text = self.text
         for place, value in own:
             text = text.replace(place, value)
         return text
@@ -154,7 +157,9 @@ class Room:
         key = (page.name, person.roles, person.has_account)
         sheet = self._sheets.get(key)
         if sheet is None or not sheet.holds(self.view):
-            sheet = self._sheets[key] = Sheet(await self._drawn_for_all(page, person), self.view)
+            sheet = Sheet(self.view)
+            sheet.text = await self._drawn_for_all(page, person)
+            self._sheets[key] = sheet
         return Response(sheet.of(person, csrf_token(request)), media_type=HTML, headers=HEADERS)
 
     async def _drawn_for_all(self, page: Page, person: Person) -> str:

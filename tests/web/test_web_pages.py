@@ -304,7 +304,8 @@ def test_two_of_the_same_roles_have_words_and_keys_of_their_own(running: Applian
 
 def test_a_name_is_text_on_a_page_that_is_drawn_for_all() -> None:
     view = create_app(Settings()).state.shared.view
-    sheet = room.Sheet(f"<p>{room.NAME}</p>", view)
+    sheet = room.Sheet(view)
+    sheet.text = f"<p>{room.NAME}</p>"
     assert (
         sheet.of(Person("screen:<b>wall</b>", frozenset({"read"})), "word") == "<p>screen:&lt;b&gt;wall&lt;/b&gt;</p>"
     )
