@@ -17,10 +17,10 @@ from rich.text import Text
 
 from app import config
 from app.cli import tables
-from app.cli.journal import OURS, Line, as_record, from_file, from_journal, from_kept
-from app.cli.process import on_appliance
 from app.clock import LiveClock
+from app.journal import OURS, Line, as_record, from_file, from_journal, from_kept
 from app.log import FOLDER
+from app.machine import on_appliance
 
 SPAN = re.compile(r"(\d+)\s*(s|min|m|h|d|w)")
 LENGTHS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}

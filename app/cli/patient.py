@@ -24,10 +24,10 @@ from app import fence, lease, rounds, watcher
 from app.address import api_address
 from app.cache import Cache
 from app.cli.client import Client
-from app.cli.process import on_appliance
 from app.config import CREDENTIALS, Settings
 from app.errors import NotRunning, TimedOut, TradingError
 from app.fence import Fence
+from app.machine import on_appliance
 from app.secret import Secret
 from app.signins import SignIns
 from app.tokens import read_tokens

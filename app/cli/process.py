@@ -8,13 +8,7 @@ from pathlib import Path
 from app import log
 from app.config import Settings, secrets_of
 
-BOOTED, DEPLOYED = Path("/run/systemd/system"), Path("/etc/trading")
 NOT_FOR_OTHERS = 0o027  # taken from the permissions of what is made: an account is no business of other users
-
-
-def on_appliance() -> bool:
-    """Say whether this machine is an appliance, with units, a journal and a watcher of its own."""
-    return BOOTED.exists() and DEPLOYED.exists()
 
 
 def begin(service: str, settings: Settings, kept: Path | None = None) -> None:
