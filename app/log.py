@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,6 +91,12 @@ def _under_systemd() -> bool:
     except OSError:
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
+
+
+def veil(secrets: Iterable[Secret]) -> Callable[[str], str]:
+    """Return what stars these secrets out of a text, for who shows what others logged."""
+    hidden = [secret.reveal() for secret in secrets if secret]
+    return lambda text: str(starred(text, hidden))
 
 
 def starred(value: Any, hidden: Iterable[str]) -> Any:

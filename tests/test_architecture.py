@@ -143,6 +143,7 @@ MAY_IMPORT = {
     # what was logged, by whichever process
     "machine": "",
     "journal": "errors log",
+    "logged": "errors journal log",
     # what the watcher left: it is another program
     "watched": "",
     "watcher": "watched",
@@ -204,7 +205,7 @@ MAY_IMPORT = {
     "feed.line feed.providers feed.trial lease",
     "cli.fencing": f"{TRADECTL} cli.ledger cli.process clock fence lease marker store",
     "cli.ledger": f"app {TRADECTL} cli.process cutting export history portfolio store",
-    "cli.logs": "app cli.tables clock config journal log machine",
+    "cli.logs": "app cli.tables clock config errors journal log logged machine",
     "cli.looking": f"{TRADECTL} strategies.registry",
     "cli.page": "cli.diagnosis journal",
     "cli.patient": f"{TRADECTL} address cache fence lease machine rounds secret signins tokens watched watcher",
@@ -323,7 +324,7 @@ ONLY_IN = {
     "fcntl": "lease supervisor feed log",
     "signal": "guard live child supervisor ending",
     "ctypes": "child memory",
-    "subprocess": "cli journal",
+    "subprocess": "cli journal logged",
     "psutil": "address cli",
     "prometheus_client": "telemetry api",
     "holidays": "sessions",
