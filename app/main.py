@@ -39,7 +39,7 @@ from app.web.account import OWN
 from app.web.assets import static
 from app.web.packing import Packing
 from app.web.pages import PAGES, WEB
-from app.web.room import Room
+from app.web.room import Room, strayed
 from app.web.sign_in import ENTRANCE
 from app.web.signing import ask_to_sign_in
 
@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     news = News(view)
     figures = Figures(view, news)
     shared, sign_ins = Shared(view, chosen), SignIns(chosen.users)
-    door = Door(chosen.allowed_hosts, read_tokens(chosen.api_tokens), sign_ins, ask_to_sign_in)
+    door = Door(chosen.allowed_hosts, read_tokens(chosen.api_tokens), sign_ins, ask_to_sign_in, strayed)
     known = {"shared": shared, "news": news, "figures": figures, "sign_ins": sign_ins, "door": door}
     state = {**known, "page": Room(shared, PAGES), "leaving": False}
     unrouted: ExceptionHandlersMap = {NotFoundException: door.unrouted, MethodNotAllowedException: door.unrouted}

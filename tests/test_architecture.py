@@ -153,7 +153,7 @@ MAY_IMPORT = {
     "api.call": "config errors schemas view",
     "api.commands": f"{API} api.described control history ledger model queries view",
     "api.described": "app",
-    "api.door": "api.auth api.call api.problems clock errors schemas signins tokens",
+    "api.door": "api.auth api.call api.problems clock errors signins tokens",
     "api.events": f"{API} api.door history ledger view",
     "api.health": f"{API} queries",
     "api.market": f"{API} queries",
@@ -177,8 +177,8 @@ MAY_IMPORT = {
     "web.packing": "",
     "web.pages": "api.call api.door api.problems errors performance web.account web.achieved web.acting web.ledgers "
     "web.looks web.overview web.room web.signing",
-    "web.room": "app api.call api.problems errors queries view watched watcher web.assets web.glance web.live "
-    "web.signing web.words",
+    "web.room": "app api.auth api.call api.problems errors queries schemas view watched watcher web.assets web.glance "
+    "web.live web.signing web.words",
     "web.sign_in": f"{DOOR} signins web.room web.signing",
     "web.signing": f"{DOOR} signins",
     "web.stops": "holdings limits schemas",

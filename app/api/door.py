@@ -13,7 +13,7 @@ from http import HTTPStatus
 from time import monotonic, perf_counter
 from typing import Any
 
-from litestar import Request
+from litestar import Request, Response
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.middleware import ASGIMiddleware
@@ -35,7 +35,7 @@ from app.api.auth import (
     needed,
     shown,
 )
-from app.api.call import ORIGIN, Answer
+from app.api.call import ORIGIN
 from app.api.problems import (
     ForeignHost,
     ForeignOrigin,
@@ -47,7 +47,6 @@ from app.api.problems import (
 )
 from app.clock import LiveClock
 from app.errors import TradingError
-from app.schemas import ProblemAnswer
 from app.signins import Session, SignIns
 from app.tokens import Token, find
 
@@ -84,6 +83,7 @@ class Caller(Struct, frozen=True):
 
 
 TurnAway = Callable[[Request[Any, Any, Any], TradingError], Any]
+Lead = Callable[[Request[Any, Any, Any], HTTPException], Any]
 
 
 class Door(ASGIMiddleware):
@@ -97,12 +97,13 @@ class Door(ASGIMiddleware):
         tokens: Sequence[Token] = (),
         sign_ins: SignIns | None = None,
         turn_away: TurnAway = trading_problem,
+        unknown: Lead = framework_problem,
     ) -> None:
         given = {name.strip().lower() for name in allowed_hosts.split(",")}
         self._hosts = LOOPBACK_NAMES | (given - {""})
         self._tokens = tokens
         self._sign_ins = sign_ins
-        self._turn_away = turn_away
+        self._turn_away, self._unknown = turn_away, unknown
         self._complaints = Complaints()
         self._clock = LiveClock()
 
@@ -113,7 +114,7 @@ class Door(ASGIMiddleware):
             scope["state"][ORIGIN], scope["state"][CALLER] = caller.origin, caller
         await next_app(scope, receive, send)
 
-    def unrouted(self, request: Request[Any, Any, Any], error: HTTPException) -> Answer[ProblemAnswer]:
+    def unrouted(self, request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
         """Answer to a call that no route takes, which is turned away before it comes by here.
 
         Who may not come in is told that first, and learns nothing of what there is.
@@ -123,9 +124,10 @@ class Door(ASGIMiddleware):
             if not (caller.name or is_local(request.scope["client"], dict(request.scope["headers"]))):
                 raise NotSignedIn("sign in first")
         except TradingError as fault:
-            answer: Answer[ProblemAnswer] = self._turn_away(request, fault)
-            return answer
-        return framework_problem(request, error)
+            away: Response[Any] = self._turn_away(request, fault)
+            return away
+        answer: Response[Any] = self._unknown(request, error)
+        return answer
 
     def check(self, scope: HTTPScope) -> str:
         """Return where a request comes from, for the audit: its address, with the name of who showed one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from litestar import Response, Router, get
 from litestar.di import NamedDependency, Provide
+from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
@@ -19,7 +20,7 @@ from app.web.acting import act, ask
 from app.web.ledgers import LEDGER_PAGES, LEDGERS, traded
 from app.web.looks import LOOKS
 from app.web.overview import OVERVIEW, curve
-from app.web.room import Page, Room, told
+from app.web.room import Page, Room, strayed, told
 from app.web.signing import PERSON, Person, needs_read
 
 CLIENTS = 300  # streams at once and process
@@ -64,6 +65,6 @@ WEB = Router(
     "/",
     route_handlers=[*(shower(page) for page in PLAIN), *LEDGERS, achieved, drawdown, live, equity, ask, act],
     dependencies={**PERSON, "wanted": Provide(traded, sync_to_thread=False)},
-    exception_handlers={TradingError: told},
+    exception_handlers={TradingError: told, HTTPException: strayed},
     guards=[needs_read],
 )

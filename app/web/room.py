@@ -13,13 +13,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.datastructures import Cookie
+from litestar.exceptions import HTTPException
 from markupsafe import escape
 from msgspec import Struct
 
 from app import __version__, queries, watcher
-from app.api.call import FRESH, Call, Shared
-from app.api.problems import NotSignedIn, trading_problem
+from app.api.auth import is_call
+from app.api.call import FRESH, Answer, Call, Shared
+from app.api.problems import NotSignedIn, framework_problem, trading_problem
 from app.errors import TradingError
+from app.schemas import ProblemAnswer
 from app.view import View
 from app.watched import AlertAnswer, BackupAnswer, CheckAnswer
 from app.web import glance
@@ -40,6 +43,10 @@ POLICY = (
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HTML = "text/html; charset=utf-8"
+LED_ASTRAY = {
+    404: "There is nothing at this address. It is mistyped, or of another release; the overview leads to every page.",
+    405: "This address takes a form of a page, and shows nothing by itself.",
+}
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -232,14 +239,28 @@ def told(request: Request[Any, Any, Any], error: TradingError) -> Response[Any]:
     """Say what is wrong to who asked for a page: on one, or where the answer of a form is shown."""
     if isinstance(error, NotSignedIn):
         return ask_to_sign_in(request, error)
-    problem = trading_problem(request, error)
+    return on_page(request, trading_problem(request, error), str(error))
+
+
+def strayed(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    """Say to who asked for what is no page, or for a page as it cannot be asked for: on a page, to a browser."""
+    problem = framework_problem(request, error)
+    if is_call(request.scope["path"]):
+        return problem
+    return on_page(request, problem, LED_ASTRAY.get(error.status_code, problem.content.detail))
+
+
+def on_page(request: Request[Any, Any, Any], problem: Answer[ProblemAnswer], said: str) -> Response[Any]:
+    """Return what is wrong as a page, or as a part of one; as it is to a program."""
     if "text/html" not in request.headers.get("accept", ""):
         return problem
     room: Room = request.app.state.page
     part = "hx-request" in request.headers
-    shown = {"fault": str(error), "code": error.code}
-    text = room.templates.get_template("parts/said.html" if part else "fault.html").render(shown)
-    return Response(text, status_code=problem.status_code, media_type=HTML, headers=HEADERS)
+    text = room.templates.get_template("parts/said.html" if part else "fault.html").render(
+        {"fault": said, "code": problem.content.code}
+    )
+    headers = {**problem.headers, **HEADERS}
+    return Response(text, status_code=problem.status_code, media_type=HTML, headers=headers)
 
 
 def or_why(ask: Callable[[], Any]) -> tuple[Any, str]:

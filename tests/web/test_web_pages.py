@@ -175,6 +175,49 @@ def test_a_wrong_address_of_a_book_is_explained_on_a_page(olga: Visitor) -> None
     assert "&lt;b&gt;diary" in answer.text
 
 
+# -- where nothing is ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/nothing", 404, "There is nothing at this address"),
+        ("/trading/<b>nothing", 404, "There is nothing at this address"),
+        ("/sign-out", 405, "takes a form"),
+        ("/trading?before=-1", 400, "before"),
+    ],
+)
+def test_a_browser_that_went_astray_is_shown_a_page_and_a_program_a_problem(
+    running: Appliance, olga: Visitor, path: str, status: int, said: str
+) -> None:
+    page, problem = olga.get(path), olga.client.get(path, headers={"Accept": "*/*"})
+    assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert said in page.text
+    assert 'href="/"' in page.text
+    assert "<b>" not in page.text
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert (problem.status_code, problem.headers["content-type"]) == (status, "application/problem+json")
+    assert problem.json()["code"] == fault_of(page)
+    assert page.headers.get("allow") == problem.headers.get("allow")
+
+
+def test_a_browser_that_asks_for_what_is_no_call_of_the_api_is_told_as_a_program_is(olga: Visitor) -> None:
+    answer = olga.get("/api/v1/trading/nothing")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_a_part_of_a_page_that_is_not_there_is_told_as_a_part(olga: Visitor) -> None:
+    answer = olga.get("/act", **{"HX-Request": "true"})
+    assert (answer.status_code, answer.text.count("There is nothing at this address")) == (404, 1)
+    assert "<html" not in answer.text
+
+
+def test_a_stranger_from_outside_is_led_to_the_sign_in_whether_there_is_such_an_address(running: Appliance) -> None:
+    with opened(running, **{"X-Forwarded-For": "203.0.113.9"}) as stranger:
+        answers = [stranger.get(path) for path in ("/nothing", "/risk")]
+    assert [(one.status_code, one.headers["location"].partition("?")[0]) for one in answers] == [(303, "/sign-in")] * 2
+
+
 # -- figures ------------------------------------------------------------------------------------------------------
 
 
