@@ -130,7 +130,7 @@ def asked_of_journal(sought: Sought, most: int) -> list[str]:
 
 
 def _stamp(at: datetime) -> str:
-    seconds, ticks = divmod((at - EPOCH) // TICK, 1_000_000)
+    seconds, ticks = divmod((max(at, EPOCH) - EPOCH) // TICK, 1_000_000)
     return f"@{seconds}.{ticks:06d}"
 
 

@@ -172,16 +172,19 @@ MAY_IMPORT = {
     "web.glance": "config errors queries schemas view watched watcher",
     "web.ledgers": "api.call history queries schemas web.books web.room web.signing web.stops",
     "web.live": "log",
+    "web.logs": "api.call api.trading clock web.ledgers web.room web.signing web.tail web.wire",
     "web.looks": "history queries schemas watched watcher web.room",
     "web.overview": "clock history ledger performance queries view web.room",
     "web.packing": "",
-    "web.pages": "api.call api.door api.problems errors performance web.account web.achieved web.acting web.ledgers "
-    "web.looks web.overview web.room web.signing",
+    "web.pages": "api.call api.problems errors performance web.account web.achieved web.acting web.ledgers web.logs "
+    "web.looks web.overview web.room web.signing web.wire",
     "web.room": "app api.auth api.call api.problems errors queries schemas view watched watcher web.assets web.glance "
-    "web.live web.signing web.words",
+    "web.live web.signing web.tail web.words",
     "web.sign_in": f"{DOOR} signins web.room web.signing",
     "web.signing": f"{DOOR} signins",
     "web.stops": "holdings limits schemas",
+    "web.tail": "app config errors journal log logged machine",
+    "web.wire": "api.call api.door api.problems web.room web.signing",
     "web.words": "",
     "main": "api.call api.commands api.described api.door api.events api.health api.market api.metrics api.ops "
     "api.problems api.questions api.trading cache config ending log memory signins tokens view web.account web.assets "

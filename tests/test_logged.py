@@ -160,7 +160,7 @@ def entry(number: int, **more: Any) -> str:
 def journal(place: Path, monkeypatch: pytest.MonkeyPatch, *entries: str, then: str = "") -> Path:
     """Put a journalctl in place that answers so; return where it writes what it was asked."""
     (place / "entries").write_text("".join(f"{one}\n" for one in entries))
-    said = f'for word in "$@"; do echo "$word"; done > {place}/asked; cat {place}/entries; {then}'
+    said = f'printf "%s\\n" "$@" > {place}/asked; cat {place}/entries; {then}'
     monkeypatch.setenv("PATH", programs(place / "bin", journalctl=said))
     return place / "asked"
 

@@ -10,23 +10,23 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import Stream
 
 from app.api.call import Answer, Call
-from app.api.door import while_let_in
-from app.api.problems import Busy, NotFound
+from app.api.problems import NotFound
 from app.errors import TradingError
 from app.performance import Period
 from app.web.account import ACCOUNT
 from app.web.achieved import ACHIEVED, achieved, drawdown
 from app.web.acting import act, ask
 from app.web.ledgers import LEDGER_PAGES, LEDGERS, traded
+from app.web.logs import LOGGED, LOGS
 from app.web.looks import LOOKS
 from app.web.overview import OVERVIEW, curve
 from app.web.room import Page, Room, strayed, told
 from app.web.signing import PERSON, Person, needs_read
+from app.web.wire import wired
 
-CLIENTS = 300  # streams at once and process
 PLAIN = (OVERVIEW, *LOOKS)  # they take no questions
 TRADING, AUDIT, CHART = LEDGER_PAGES
-ORDER = (OVERVIEW, TRADING, ACHIEVED, CHART, *LOOKS, AUDIT, ACCOUNT)
+ORDER = (OVERVIEW, TRADING, ACHIEVED, CHART, *LOOKS, LOGS, AUDIT, ACCOUNT)
 PAGES: dict[str, Page] = {page.name: page for page in ORDER}
 
 
@@ -44,15 +44,10 @@ def shower(page: Page) -> HTTPRouteHandler:
 @get("/live/{name:str}", include_in_schema=False, sync_to_thread=False)
 def live(request: Call, person: NamedDependency[Person], name: FromPath[str]) -> Stream:
     """Send the parts of a page as they change."""
-    room: Room = request.app.state.page
     page = PAGES.get(name)
     if page is None:
         raise NotFound(f"there is no page {name[:80]!r}; load the page again")
-    if room.clients >= CLIENTS:
-        raise Busy(f"{CLIENTS} pages are open already; close one, or load the page again later")
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = while_let_in(request, room.stream(page, person).follow())
-    return Stream(stream, media_type="text/event-stream", headers=headers)
+    return wired(request, person, page)
 
 
 @get("/data/equity", include_in_schema=False, sync_to_thread=False)
@@ -63,7 +58,7 @@ def equity(request: Call, period: FromQuery[Period] = "daily") -> Answer[list[li
 
 WEB = Router(
     "/",
-    route_handlers=[*(shower(page) for page in PLAIN), *LEDGERS, achieved, drawdown, live, equity, ask, act],
+    route_handlers=[*(shower(page) for page in PLAIN), *LEDGERS, *LOGGED, achieved, drawdown, live, equity, ask, act],
     dependencies={**PERSON, "wanted": Provide(traded, sync_to_thread=False)},
     exception_handlers={TradingError: told, HTTPException: strayed},
     guards=[needs_read],

@@ -20,7 +20,7 @@ from msgspec import Struct
 from app import __version__, queries, watcher
 from app.api.auth import is_call
 from app.api.call import FRESH, Answer, Call, Shared
-from app.api.problems import NotSignedIn, framework_problem, trading_problem
+from app.api.problems import Busy, NotSignedIn, framework_problem, trading_problem
 from app.errors import TradingError
 from app.schemas import ProblemAnswer
 from app.view import View
@@ -30,11 +30,13 @@ from app.web.assets import by_address, read_assets
 from app.web.glance import Watch
 from app.web.live import Live
 from app.web.signing import Person, ask_to_sign_in, csrf_token
+from app.web.tail import Log
 from app.web.words import FILTERS
 
 TEMPLATES = Path(__file__).parent / "templates"
 WATCH_SECONDS = 3.0  # for which what the watcher left is not read again
 SLOW_SECONDS = 5.0  # for which figures over all trades are not measured again
+QUESTIONS = 20  # that are followed at once, each with what keeps its answer current
 COMMON = ("state", "notice")  # parts that each page has
 # What stands in a sheet in the place of what is somebody's own. Nobody can guess it, and so write it into a page.
 NAME, WORD, KEY = (token_hex(16) for _ in range(3))
@@ -59,13 +61,14 @@ Look = Callable[["Room"], Awaitable[Shown]]
 
 
 class Page(Struct, frozen=True):
-    """A page: its place, its name, what it shows, and the parts of it that are kept current."""
+    """A page: its place, its name, what it shows, the parts of it that are kept current, and the role that it takes."""
 
     name: str
     path: str
     title: str
     look: Look
     parts: tuple[str, ...] = ()
+    role: str = "read"
 
 
 class Sheet:
@@ -103,6 +106,7 @@ class Room:
         self._sheets: dict[tuple[str, frozenset[str], bool], Sheet] = {}
         self._slow: dict[str, tuple[float, Any]] = {}
         self._watch: tuple[float, Watch] | None = None
+        self.log = Log(shared.settings)
 
     @property
     def view(self) -> View:
@@ -142,12 +146,28 @@ class Room:
             "marked_at": self.view.book.marked_at if self.view.book.seq else None,
         }
 
-    def stream(self, page: Page, person: Person) -> Live:
-        """Return what keeps a page current: one for all who may act, and one for all who may only look."""
-        key = (page.name, "trade" in person.roles)
+    def stream(self, page: Page, person: Person, asked: str = "") -> Live:
+        """Return what keeps a page current, as it was asked: one for all who may act, one for all who may only look.
+
+        Raise Busy where too many different questions are followed at once.
+        """
+        key = (f"{page.name}?{asked}" if asked else page.name, "trade" in person.roles)
         if key not in self._streams:
+            if asked:
+                self._make_place()
             self._streams[key] = Live(self._drawing(page, key[1]))
         return self._streams[key]
+
+    def _make_place(self) -> None:
+        """Forget the questions that nobody follows, once there are many."""
+        asked = [key for key in self._streams if "?" in key[0]]
+        if len(asked) < QUESTIONS:
+            return
+        idle = [key for key in asked if not self._streams[key].clients]
+        if not idle:
+            raise Busy(f"{QUESTIONS} different questions are followed already; close one, or ask again later")
+        for key in idle:
+            del self._streams[key]
 
     @property
     def clients(self) -> int:
