@@ -44,7 +44,7 @@ NEEDED = {
     "ask Redis": SERVICES,
     "ask the API": WITH_NETWORK,
     "ask systemd": SERVICES,
-    "read the journal": [*OF_OPS, BACKUP],
+    "read the journal": [API, *OF_OPS, BACKUP],
 }
 KEYS = {
     ENGINE: ["FINNHUB_API_KEY", "REDIS_PASSWORD", "TWELVEDATA_API_KEY"],

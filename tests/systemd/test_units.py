@@ -349,6 +349,11 @@ def test_the_users_may_use_redis_and_the_watcher_reads_the_journal() -> None:
     assert [row[1] for row in rows("sysusers.d/trading.conf") if row[0] == "u"] == ["trading", "trading-ops"]
 
 
+def test_of_what_runs_as_the_engines_user_only_the_page_and_the_backup_read_the_journal() -> None:
+    readers = [name for name, unit in SERVICES.items() if "systemd-journal" in unit.words("SupplementaryGroups")]
+    assert sorted(readers) == ["trading-api.service", "trading-backup.service"]
+
+
 def test_nothing_of_the_appliance_ever_ages_away() -> None:
     assert {(row[0], row[5]) for row in rows("tmpfiles.d/trading.conf")} == {("d", "-")}
 
