@@ -21,7 +21,7 @@ from app.api.problems import NotFound
 from app.errors import ConfigurationError
 
 PLACE = Path(__file__).parent / "static"
-KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 BROUGHT = ("htmx.js", "charts.js")
 FOR_EVER = "public, max-age=31536000, immutable"
 HASH_LENGTH = 12

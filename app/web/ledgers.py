@@ -82,7 +82,7 @@ def file(request: Call, wanted: NamedDependency[dict[str, str]], name: FromPath[
     book = book_of(name.removesuffix(".csv"))
     chosen = {field: value for field, value in wanted.items() if field in book.chosen_by}
     headers = {"Content-Disposition": f'attachment; filename="{book.name}.csv"'}
-    return Stream(as_csv(request.view, book, chosen), media_type="text/csv; charset=utf-8", headers=headers)
+    return Stream(as_csv(request.view, book, chosen), media_type="text/csv", headers=headers)
 
 
 @get("/chart", include_in_schema=False)

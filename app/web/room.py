@@ -44,7 +44,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-HTML = "text/html; charset=utf-8"
+HTML = "text/html"  # the framework adds the encoding
 LED_ASTRAY = {
     404: "There is nothing at this address. It is mistyped, or of another release; the overview leads to every page.",
     405: "This address takes a form of a page, and shows nothing by itself.",
