@@ -70,10 +70,10 @@ def length(text: str) -> timedelta:
     match = SPAN.fullmatch(text.strip())
     if match is None:
         raise InputError(f"{text[:40]!r} is no length of time; write 90s, 15min, 24h or 7d")
-    found = timedelta(seconds=int(match[1]) * LENGTHS[match[2]])
-    if found > LONGEST:
+    seconds = int(match[1]) * LENGTHS[match[2]]
+    if seconds > LONGEST.total_seconds():
         raise InputError(f"{text[:40]!r} goes back further than any log; write {LONGEST.days}d at most")
-    return found
+    return timedelta(seconds=seconds)
 
 
 def fields_of(text: str) -> dict[str, str]:

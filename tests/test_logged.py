@@ -244,7 +244,7 @@ def test_a_length_of_time_is_what_it_says(days: int) -> None:
     assert length(f"{days}d") == timedelta(days=days) == length(f" {days * 24} h")
 
 
-@given(st.text())
+@given(st.one_of(st.text(), st.from_regex(r"[0-9]{1,10} ?(s|min|m|h|d|w)", fullmatch=True)))
 def test_any_text_is_a_length_of_time_or_is_refused(text: str) -> None:
     try:
         assert timedelta(0) <= length(text) <= LONGEST
