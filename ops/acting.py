@@ -41,6 +41,12 @@ def _lasting() -> Memory:
     return memory
 
 
+def _publish(memory: Memory, settings: Settings, now: datetime) -> None:
+    """Tell readers at once what a person changed."""
+    for topic in ("alerts", "silences"):
+        published.again(memory, settings, topic, now)
+
+
 def _text(given: str, what: str) -> str:
     """Return a text of a person in one line, without what would steer a terminal. Raise UsageError if it is empty."""
     text = CONTROL.sub("?", " ".join(given.split()))[:200]
@@ -104,7 +110,7 @@ def ack(alert: str, by: str, why: str) -> None:
             acked = _acknowledged(state, Ack(by, now, why))
             records.keep_state(memory, acked)
             _track(memory, acked, now)
-        published.again(memory, settings, "alerts", now)
+        _publish(memory, settings, now)
     finally:
         memory.close()
     click.echo(f"{acked.name} is acknowledged by {by}; it ends by itself, and you are told if it gets worse")
@@ -158,7 +164,7 @@ def silence(name: str, length: str, by: str, why: str) -> None:
         now = moment.now()
         name = _meant(memory, name)
         records.silence(memory, Silence(name, now, now + lasts, by, why))
-        published.again(memory, settings, "alerts", now)
+        _publish(memory, settings, now)
     finally:
         memory.close()
     click.echo(f"nothing is told of {name} until {moment.told(now + lasts)}; what is still wrong then is told then")
@@ -191,7 +197,7 @@ def unsilence(name: str) -> None:
         names = sorted({name, f"{PREFIX}{name}", f"{PREFIX}{name}.service"})
         ended = [one for one in names if records.unsilence(memory, one)]
         there = ", ".join(one.name for one in records.silences(memory, now)) or "none"
-        published.again(memory, settings, "alerts", now)
+        _publish(memory, settings, now)
     finally:
         memory.close()
     if not ended:

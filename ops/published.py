@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ops import archive, moment, records, series, stamps
+from ops import archive, moment, records, series, shown, stamps
 from ops.check import Finding, Result, Status, Value
 from ops.checks import CHECKS, services
 from ops.config import Settings
@@ -200,8 +200,8 @@ def _units(sight: Sight) -> list[UnitItem]:
     names = services.watched(sight.settings)  # not the timers of jobs that were left out
     words = ["systemctl", "show", "--timestamp=utc", f"--property={','.join(PROPERTIES)}", "--", *names]
     blocks = [block for block in program(words, 10).split("\n\n") if block.strip()]
-    shown = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
-    return [_unit(name, one) for name, one in zip(names, shown, strict=True)]
+    told = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
+    return [_unit(name, one) for name, one in zip(names, told, strict=True)]
 
 
 def _kept(found: Sequence[Running]) -> list[UnitItem]:
@@ -217,14 +217,14 @@ def _kept(found: Sequence[Running]) -> list[UnitItem]:
     ]
 
 
-def _unit(name: str, shown: Mapping[str, str]) -> UnitItem:
-    restarts = shown.get("NRestarts", "")
-    ran = shown.get("LastTriggerUSec") or shown.get("ExecMainStartTimestamp", "")
+def _unit(name: str, told: Mapping[str, str]) -> UnitItem:
+    restarts = told.get("NRestarts", "")
+    ran = told.get("LastTriggerUSec") or told.get("ExecMainStartTimestamp", "")
     return UnitItem(
-        *(name, shown.get("ActiveState", ""), shown.get("SubState", "")),
-        _time(shown.get("StateChangeTimestamp", "")),
+        *(name, told.get("ActiveState", ""), told.get("SubState", "")),
+        _time(told.get("StateChangeTimestamp", "")),
         int(restarts) if restarts.isdigit() else None,
-        *(_time(ran), _time(shown.get("NextElapseUSecRealtime", ""))),
+        *(_time(ran), _time(told.get("NextElapseUSecRealtime", ""))),
     )
 
 
@@ -262,6 +262,26 @@ def _reports(sight: Sight) -> Sequence[Struct]:
     return archive.archive(sight.settings)
 
 
+def _silences(sight: Sight) -> Sequence[Struct]:
+    return records.silences(sight.memory, sight.now)
+
+
+def _disks(sight: Sight) -> Sequence[Struct]:
+    return shown.disks(sight.memory, sight.settings, sight.now)
+
+
+def _jobs(sight: Sight) -> Sequence[Struct]:
+    return shown.jobs(sight.settings)
+
+
+def _certificate(sight: Sight) -> Sequence[Struct]:
+    return shown.served(sight.settings, sight.results)
+
+
+def _machine(sight: Sight) -> Sequence[Struct]:
+    return shown.machine(sight.settings)
+
+
 TOPICS: dict[str, Callable[[Sight], Sequence[Struct]]] = {
     "checks": _checks,
     "flips": _flips,
@@ -270,6 +290,11 @@ TOPICS: dict[str, Callable[[Sight], Sequence[Struct]]] = {
     "units": _units,
     "reports": _reports,
     "backups": _backups,
+    "silences": _silences,
+    "disks": _disks,
+    "jobs": _jobs,
+    "certificate": _certificate,
+    "machine": _machine,
 }
 
 

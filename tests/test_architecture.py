@@ -286,7 +286,8 @@ OPS_MAY_IMPORT = {
     "moment published records series stamps",
     "failure": "alerts check config errors machine meanings memory moment outside records",
     "published": "archive check checks checks.services config errors memory moment outside processes records series "
-    "stamps",
+    "shown stamps",
+    "shown": "alerts check checks.certificate checks.disk config errors jobs memory moment series slope stamps",
     "watch": "config errors moment outside stamps",
     "copies": "config errors outside",
     "snapshot": "moment",
