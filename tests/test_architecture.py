@@ -196,6 +196,7 @@ MAY_IMPORT = {
     "supervisor": "app address cache child config errors feed.replay lease log rounds store",
     "cli": "errors",
     "cli.__main__": "cli",
+    "errands": "config errors rounds",
     "cli.shell": "app cli",
     "cli.words": "clock",
     "cli.tables": "",
@@ -225,7 +226,7 @@ MAY_IMPORT = {
     "cli.users": f"app {TRADECTL} cli.process clock log passwords signins tokens",
     "cli.judges": "cli.diagnosis cli.patient errors fence tokens watched watcher",
     "cli.trees": "cli.diagnosis cli.judges cli.patient cli.settling errors watched",
-    "cli.watching": f"{TRADECTL} rounds",
+    "cli.watching": f"{TRADECTL} errands",
 }
 
 # the same for the watcher, which knows nothing of the application
