@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app import log
 from app.config import Settings, secrets_of
+from app.machine import on_appliance
 
 NOT_FOR_OTHERS = 0o027  # taken from the permissions of what is made: an account is no business of other users
 

@@ -16,17 +16,20 @@ from app.performance import Period
 from app.web.account import ACCOUNT
 from app.web.achieved import ACHIEVED, achieved, drawdown
 from app.web.acting import act, ask
+from app.web.asking import ask_watcher, send_watcher
 from app.web.ledgers import LEDGER_PAGES, LEDGERS, traded
 from app.web.logs import LOGGED, LOGS
 from app.web.looks import LOOKS
+from app.web.ops import OPS
 from app.web.overview import OVERVIEW, curve
+from app.web.reading import read_report
 from app.web.room import Page, Room, strayed, told
 from app.web.signing import PERSON, Person, needs_read
 from app.web.wire import wired
 
-PLAIN = (OVERVIEW, *LOOKS)  # they take no questions
+PLAIN = (OVERVIEW, *LOOKS, OPS)  # they take no questions
 TRADING, AUDIT, CHART = LEDGER_PAGES
-ORDER = (OVERVIEW, TRADING, ACHIEVED, CHART, *LOOKS, LOGS, AUDIT, ACCOUNT)
+ORDER = (OVERVIEW, TRADING, ACHIEVED, CHART, *LOOKS, OPS, LOGS, AUDIT, ACCOUNT)
 PAGES: dict[str, Page] = {page.name: page for page in ORDER}
 
 
@@ -58,7 +61,12 @@ def equity(request: Call, period: FromQuery[Period] = "daily") -> Answer[list[li
 
 WEB = Router(
     "/",
-    route_handlers=[*(shower(page) for page in PLAIN), *LEDGERS, *LOGGED, achieved, drawdown, live, equity, ask, act],
+    route_handlers=[
+        *(shower(page) for page in PLAIN),
+        *LEDGERS,
+        *LOGGED,
+        *(achieved, drawdown, live, equity, ask, act, ask_watcher, send_watcher, read_report),
+    ],
     dependencies={**PERSON, "wanted": Provide(traded, sync_to_thread=False)},
     exception_handlers={TradingError: told, HTTPException: strayed},
     guards=[needs_read],

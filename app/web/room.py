@@ -102,7 +102,7 @@ class Room:
         self.assets = read_assets()
         self.served = by_address(self.assets)
         self.templates = environment(self)
-        self._streams: dict[tuple[str, bool], Live] = {}
+        self._streams: dict[tuple[str, frozenset[str]], Live] = {}
         self._sheets: dict[tuple[str, frozenset[str], bool], Sheet] = {}
         self._slow: dict[str, tuple[float, Any]] = {}
         self._watch: tuple[float, Watch] | None = None
@@ -118,6 +118,10 @@ class Room:
             found = await asyncio.to_thread(self._read_watch)
             self._watch = (monotonic(), found)
         return self._watch[1]
+
+    def look_again(self) -> None:
+        """Read anew what the watcher left: somebody has just changed it."""
+        self._watch = None
 
     def _read_watch(self) -> Watch:
         home, now = self.shared.settings.watched, self.view.wall()
@@ -147,15 +151,15 @@ class Room:
         }
 
     def stream(self, page: Page, person: Person, asked: str = "") -> Live:
-        """Return what keeps a page current, as it was asked: one for all who may act, one for all who may only look.
+        """Return what keeps a page current, as it was asked: one for all who may do the same on it.
 
         Raise Busy where too many different questions are followed at once.
         """
-        key = (f"{page.name}?{asked}" if asked else page.name, "trade" in person.roles)
+        key = (f"{page.name}?{asked}" if asked else page.name, person.roles)
         if key not in self._streams:
             if asked:
                 self._make_place()
-            self._streams[key] = Live(self._drawing(page, key[1]))
+            self._streams[key] = Live(self._drawing(page, person.roles))
         return self._streams[key]
 
     def _make_place(self) -> None:
@@ -191,7 +195,7 @@ class Room:
 
     async def _drawn_for_all(self, page: Page, person: Person) -> str:
         anyone = Person(NAME, person.roles, person.has_account)
-        known = {"person": anyone, "may_trade": "trade" in person.roles, "csrf_token": WORD, "form_key": KEY}
+        known = {"person": anyone, **rights(person.roles), "csrf_token": WORD, "form_key": KEY}
         return self.templates.get_template(f"{page.name}.html").render(
             {**known, **await self.shown(page), "page": page}
         )
@@ -208,8 +212,8 @@ class Room:
         wait: float = 0,
     ) -> Response[str]:
         """Draw a template with what it needs to know of who looks; `wait` is how many seconds not to ask again."""
-        may_trade = person is not None and "trade" in person.roles
-        known = {"person": person, "may_trade": may_trade, "csrf_token": csrf_token(request), "form_key": form_key()}
+        roles = person.roles if person else frozenset[str]()
+        known = {"person": person, **rights(roles), "csrf_token": csrf_token(request), "form_key": form_key()}
         text = self.templates.get_template(template).render({**known, **shown})
         headers = {**HEADERS, "Retry-After": str(ceil(wait))} if wait else HEADERS
         return Response(text, status_code=status, media_type=HTML, headers=headers, cookies=list(cookies))
@@ -219,9 +223,9 @@ class Room:
         for stream in self._streams.values():
             stream.end()
 
-    def _drawing(self, page: Page, may_trade: bool) -> Callable[[], Awaitable[dict[str, str]]]:
+    def _drawing(self, page: Page, roles: frozenset[str]) -> Callable[[], Awaitable[dict[str, str]]]:
         async def draw() -> dict[str, str]:
-            shown = {**await self.shown(page), "may_trade": may_trade}
+            shown = {**await self.shown(page), **rights(roles)}
             named = {part: f"parts/{part}.html" for part in (*COMMON, *page.parts)}
             return {part: self.templates.get_template(name).render(shown) for part, name in named.items()}
 
@@ -231,6 +235,11 @@ class Room:
 def form_key() -> str:
     """Return the key of a form that is shown now: sent twice, it is one command."""
     return f"page-{token_hex(16)}"
+
+
+def rights(roles: frozenset[str]) -> Shown:
+    """Return what somebody may do: each is a button, or none."""
+    return {"may_trade": "trade" in roles, "may_ops": "ops" in roles}
 
 
 def environment(room: Room) -> Environment:

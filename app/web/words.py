@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import isfinite
+from shlex import quote
 
 from markupsafe import Markup
 
@@ -92,6 +93,26 @@ def span(seconds: Figure) -> str:
     return f"{given:.0f} s" if given >= 10 else f"{given:.1f} s"
 
 
+def size(count: float | None) -> str:
+    """Write a number of bytes: 512 B, 12.3 GiB."""
+    if count is None:
+        return UNKNOWN
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def moment(text: object) -> Markup | str:
+    """Write a time that came as text, with its date; what is none is written as it is."""
+    try:
+        at = datetime.fromisoformat(f"{text}")
+    except ValueError:
+        return UNKNOWN if text is None else f"{text}"
+    return when(at if at.tzinfo else at.replace(tzinfo=UTC), "full")
+
+
 def _unknown(value: Figure) -> bool:
     return value is None or not isfinite(value)
 
@@ -107,4 +128,7 @@ FILTERS = {
     "tone": tone,
     "when": when,
     "span": span,
+    "size": size,
+    "moment": moment,
+    "quoted": quote,
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from support.browser import ROOT, Scheme, Tab, browsing, look
+from support.looked_after import look_after
 from support.running import appliance, wait_until
 from support.visitors import add_people, opened
 
@@ -21,7 +22,7 @@ PLACE = ROOT / "build" / "screenshots"
 SIZES = {"phone": (390, 844), "desktop": (1360, 900)}
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 TRADES = 12  # that are closed before the first picture
-OTHERS = {"release": "/act/release"}
+OTHERS = {"release": "/act/release", "silence": "/ops/ask/silence?alert=disk"}
 BEFORE_THE_DOOR = {"sign-in": "/sign-in", "wall": "/wall"}
 QUICK = {
     "STRATEGIES": "sma_cross:fast=2:slow=4,momentum:period=3,donchian:entry=10:exit=5",
@@ -38,6 +39,7 @@ def main() -> None:
     with TemporaryDirectory() as place, appliance(Path(place), **QUICK) as running, browsing() as browser:
         wait_until(lambda: len(running.get("/api/v1/trading/trades")["items"]) >= TRADES, "it trades", patience=180)
         add_people(running.directory)
+        look_after(running)
         for (size, (width, height)), scheme in product(SIZES.items(), SCHEMES):
             looks = {"scheme": scheme, "viewport": {"width": width, "height": height}}
             look_of = f"{size}-{scheme}"

@@ -11,11 +11,12 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import httpx
-from support.running import Appliance
+from support.running import Appliance, wait_until
 
 from app import passwords, people
 from app.clock import LiveClock
@@ -60,6 +61,18 @@ class Visitor:
         """Return its cookies as another browser takes them."""
         url = str(self.client.base_url)
         return [{"name": one.name, "value": one.value or "", "url": url} for one in self.client.cookies.jar]
+
+
+def words_on(page: str) -> str:
+    """Return what a person reads on a page, in one line."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def wait_for_words(visitor: Visitor, path: str, said: str) -> None:
+    """Wait until a page says something: what the watcher left is read again every few seconds."""
+    wait_until(
+        lambda: said in words_on(visitor.get(path).text), f"{path} says {said!r}", lambda: words_on(visitor.shown)
+    )
 
 
 def fault_of(answer: httpx.Response) -> str:

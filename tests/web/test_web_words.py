@@ -57,3 +57,32 @@ def test_the_form_of_a_time_is_escaped() -> None:
 
 def test_lengths_of_time_are_told_in_their_own_unit() -> None:
     assert [words.span(one) for one in (0.4, 50, 200, 9000, 200_000)] == ["0.4 s", "50 s", "3 min", "2 h", "2 days"]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (None, "\N{EN DASH}"),
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (3 << 20, "3.0 MiB"),
+        (5 << 40, "5120.0 GiB"),
+    ],
+)
+def test_bytes_have_a_unit_that_fits(count: float | None, text: str) -> None:
+    assert words.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [(None, "\N{EN DASH}"), ("<b>soon</b>", "<b>soon</b>")],
+)
+def test_a_text_that_is_no_time_stays_one(given: str | None, text: str) -> None:
+    assert words.moment(given) == text
+    assert not hasattr(words.moment(given), "__html__"), "a template would not escape it"
+
+
+@pytest.mark.parametrize("given", ["2026-01-05T15:00:00Z", "2026-01-05T15:00:00", "2026-01-05T20:30:00+05:30"])
+def test_a_time_that_came_as_text_is_a_time(given: str) -> None:
+    assert 'datetime="2026-01-05T15:00:00Z"' in words.moment(given)
