@@ -114,13 +114,17 @@ def _disk(space: disk.Space, points: Sequence[Point], settings: Settings, now: d
     findings = disk.judge_space(space, settings)
     findings += [disk.judge_forecast(space, days, now, settings)] if days is not None else []
     return DiskItem(
-        *(space.paths[0], worst(one.status for one in findings)),
-        *(tuple(dict.fromkeys(space.paths[1:])), space.size, space.size - space.free, space.free),
-        round(space.inodes_free / space.inodes, 4) if space.inodes else None,
-        round(trend.slope * disk.DAY) if trend else None,
-        days,
-        (now + timedelta(days=days)).replace(microsecond=0) if days is not None and days < disk.FAR else None,
-        [(int(at), int(used)) for at, used in thinned(points)],
+        path=space.paths[0],
+        status=worst(one.status for one in findings),
+        also=tuple(dict.fromkeys(space.paths[1:])),
+        size=space.size,
+        used=space.size - space.free,
+        free=space.free,
+        inodes_free=round(space.inodes_free / space.inodes, 4) if space.inodes else None,
+        per_day=round(trend.slope * disk.DAY) if trend else None,
+        days_left=days,
+        full_at=(now + timedelta(days=days)).replace(microsecond=0) if days is not None and days < disk.FAR else None,
+        points=[(int(at), int(used)) for at, used in thinned(points)],
     )
 
 
@@ -164,11 +168,15 @@ def served(settings: Settings, results: Sequence[Result]) -> list[CertificateIte
     ends, left, own = values.get("not_after"), values.get("left"), values.get("self_signed")
     return [
         CertificateItem(
-            *(settings.ops_tls_name, result.status, result.summary),
-            moment.parse(ends) if isinstance(ends, str) else None,
-            float(left) if isinstance(left, int | float) else None,
-            own if isinstance(own, bool) else None,
-            *(at, ok, what),
+            name=settings.ops_tls_name,
+            status=result.status,
+            summary=result.summary,
+            not_after=moment.parse(ends) if isinstance(ends, str) else None,
+            left=float(left) if isinstance(left, int | float) else None,
+            self_signed=own if isinstance(own, bool) else None,
+            renewed_at=at,
+            renewed_ok=ok,
+            renewed=what,
         )
     ]
 
@@ -190,13 +198,17 @@ def machine(settings: Settings) -> list[MachineItem]:
     memory, seen = _pairs(PROC / "meminfo"), platform.uname()
     return [
         MachineItem(
-            *(host(settings), _system(), seen.release, seen.machine),
-            _pairs(PROC / "cpuinfo").get("model name"),
-            os.cpu_count(),
-            *(_kibibytes(memory.get("MemTotal", "")), _kibibytes(memory.get("SwapTotal", ""))),
-            _booted(),
-            RELEASE.resolve().name if RELEASE.exists() else None,
-            platform.python_version(),
+            name=host(settings),
+            system=_system(),
+            kernel=seen.release,
+            architecture=seen.machine,
+            cpu=_pairs(PROC / "cpuinfo").get("model name"),
+            cores=os.cpu_count(),
+            memory=_kibibytes(memory.get("MemTotal", "")),
+            swap=_kibibytes(memory.get("SwapTotal", "")),
+            booted=_booted(),
+            release=RELEASE.resolve().name if RELEASE.exists() else None,
+            python=platform.python_version(),
         )
     ]
 
