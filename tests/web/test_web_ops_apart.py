@@ -128,7 +128,7 @@ def test_a_certificate_is_shown_with_its_end_and_its_last_renewal(apart: Applian
     renewal = {"renewed_at": "2026-01-04T03:00:00Z", "renewed_ok": False, "renewed": NASTY}
     leave(apart, "certificate", {**told, "not_after": "2026-03-05T00:00:00Z", "self_signed": False, **renewal})
     said = words_on(keeper.get("/ops").text)
-    assert "CRITICAL Valid until 2026-03-05 00:00:00 UTC; 12 % of its life is left." in said
+    assert "CRITICAL Valid until 2026-03-05 00:00:00 UTC ; 12 % of its life is left." in said
     assert f"Last renewal: 2026-01-04 03:00:00 UTC , NOT put in place: {NASTY}" in said
     assert "<b id" not in keeper.shown
 
