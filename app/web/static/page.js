@@ -207,6 +207,8 @@ class Curve {
   }
 }
 
+const ROOM_FOR_WORDS = 90; // pixels of a chart for each of its fills
+
 class Candles {
   constructor(place) {
     this.place = place;
@@ -254,9 +256,9 @@ class Candles {
       position: side === "buy" ? "belowBar" : "aboveBar",
       shape: side === "buy" ? "arrowUp" : "arrowDown",
       color: colour(side === "buy" ? "accent" : "warn"),
-      text: fills.length > 40 ? "" : `${side} ${strategy}`,
+      text: this.place.clientWidth < ROOM_FOR_WORDS * fills.length ? "" : `${side} ${strategy}`,
     })));
-    this.showStops(stops);
+    this.showStops(stops, bars);
     if (!bars.length) return;
     const now = stops.filter(([, , still]) => still).map(([strategy, rule, , points]) => (
       `${rule} of ${strategy} at ${points.at(-1)[1]}`));
@@ -265,13 +267,17 @@ class Candles {
   }
 
   // A line for each position and rule, from its first fill to its last: dashed the stop loss, dotted the trailing stop.
-  showStops(stops) {
+  // The frame fits the candles: beside a stop that is far away they would be a line. The words tell of it.
+  showStops(stops, bars) {
+    const [high, low] = [Math.max(...bars.map((one) => one[2])), Math.min(...bars.map((one) => one[3]))];
+    const near = ([, value]) => value > low - (high - low) && value < high + (high - low);
     this.courses.forEach((one) => this.chart.removeSeries(one));
     this.courses = stops.map(([strategy, rule, still, points]) => {
       const course = this.chart.addSeries(LightweightCharts.LineSeries, {
         color: colour("critical"), lineWidth: still ? 2 : 1, lineStyle: rule === "stop loss" ? 2 : 1, lineType: 1,
         priceLineVisible: false, lastValueVisible: still, crosshairMarkerVisible: false,
         pointMarkersVisible: points.length === 1, title: still ? `${rule} ${strategy}` : "",
+        autoscaleInfoProvider: (usual) => (points.every(near) ? usual() : null),
       });
       course.setData(points.map(([at, value]) => ({ time: shifted(at), value })));
       return course;
