@@ -27,8 +27,6 @@ EVERY_STEPS = 10  # of SQLite's machine, between two counts
 MORE = 1.5  # times as many steps may be taken on the long ledger
 GROWTH = 48.0  # MiB that the API may grow by while a file of some 12 MB is fetched
 
-pytestmark = pytest.mark.xdist_group("long ledger")
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
