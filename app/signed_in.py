@@ -175,12 +175,17 @@ class SignedIn:
         rows = self._ask("SELECT name, max(at) FROM events WHERE what = ? GROUP BY name", (what,))
         return {row[0]: _time(row[1]) for row in rows}
 
-    def tidy(self, now: datetime, quiet: datetime) -> None:
-        """Remove what is over: sessions, tallies and browsers unused since `quiet`, and more than is kept."""
+    def tidy(self, now: datetime, quiet: datetime, unknown: datetime) -> None:
+        """Remove what is over: sessions, tallies of before `quiet`, browsers of before `unknown`; and what is too much.
+
+        Of too many tallies those go first that keep nobody waiting: what is counted for a flood of other names does not
+        end a wait.
+        """
         self._do("DELETE FROM sessions WHERE ends < ?", (now.timestamp(),))
+        self._do("DELETE FROM browsers WHERE used < ?", (unknown.timestamp(),))
         self._do("DELETE FROM tallies WHERE last < ?", (quiet.timestamp(),))
         self._do(
-            "DELETE FROM tallies WHERE key IN (SELECT key FROM tallies ORDER BY last DESC LIMIT -1 OFFSET ?)",
+            "DELETE FROM tallies WHERE key IN (SELECT key FROM tallies ORDER BY until DESC LIMIT -1 OFFSET ?)",
             (MOST_TALLIES,),
         )
         for refused in (0, 1):  # apart, so that who knocks for days does not push out what happened

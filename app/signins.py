@@ -30,9 +30,11 @@ LONGEST: Final = timedelta(days=7)
 SCREEN: Final = timedelta(days=90)
 ASKING: Final = timedelta(minutes=10)  # for which a screen waits to be let in
 QUIET: Final = timedelta(days=1)  # after which nothing is left of a failure
+KNOWN_FOR: Final = timedelta(days=180)  # after a sign-in a browser is known
 USED_EVERY: Final = timedelta(minutes=1)  # a session's last use is written no more often
 MOST_SESSIONS: Final = 20  # of a person; the oldest ends for one more
-MOST_ASKING: Final = 50
+MOST_ASKING: Final = 50  # screens that wait at once
+MOST_ASKING_THERE: Final = 3  # of them, from one address; the oldest goes for one more
 CODE_LETTERS: Final = "BCDFGHJKLMNPQRSTVWXZ"  # no vowels: no words; RFC 8628, 6.1
 UNKNOWN_NAME: Final = ""  # of a try with a name that nobody has: what was typed may be a password
 
@@ -232,10 +234,15 @@ class SignIns:
     # -- screens on the wall --------------------------------------------------------------------------------------
 
     def ask_for_screen(self, asker: Asker) -> str:
-        """Return the token of a screen that shows a code until somebody lets it in. Raise Refused for one too many."""
+        """Return the token of a screen that shows a code until somebody lets it in. Raise Refused for one too many.
+
+        A further one of the same network takes the place of its oldest: nobody alone keeps the screens of others out.
+        """
         now, token = self._clock.now(), token_urlsafe(32)
         with self.book.changing():
-            self.book.tidy(now, now - QUIET)
+            self._tidy(now)
+            there = [row.id for row in self.book.all("asked") if network(row.address) == network(asker.address)]
+            self.book.end(there[: max(len(there) - MOST_ASKING_THERE + 1, 0)])
             if len(self.book.all("asked")) >= MOST_ASKING:
                 raise Refused("too many screens wait to be let in; try again in ten minutes")
             code = "".join(choice(CODE_LETTERS) for _ in range(8))
@@ -303,13 +310,16 @@ class SignIns:
             now = self._clock.now()
             wait = max(lockout.wait_of(self.book.tally(key), now) for key in keys)
             if not wait:
-                self.book.tidy(now, now - QUIET)
+                self._tidy(now)
                 new = {key: lockout.failed(rule, self.book.tally(key), now) for key, rule in keys.items()}
                 for key, tally in new.items():
                     self.book.count(key, tally)
                 return {key: lockout.wait_of(tally, now) for key, tally in new.items()}
             self._refused_in_wait(name, wait, asker)
         raise TooManyTries(f"too many tries; the next one is possible in {spoken(wait)}", wait.total_seconds())
+
+    def _tidy(self, now: datetime) -> None:
+        self.book.tidy(now, now - QUIET, now - KNOWN_FOR)
 
     def _refused(self, name: str, waits: Mapping[str, timedelta], asker: Asker) -> None:
         with self.book.changing():

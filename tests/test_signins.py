@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 import stat
 import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,10 +16,24 @@ import pytest
 from app import passwords, people
 from app.clock import ReplayClock
 from app.errors import InputError, Refused, StoreDamaged, StoreError, StoreNewer, TooManyTries, WrongPassword
-from app.lockout import OF_A_NAME, OF_AN_ADDRESS
+from app.lockout import OF_A_NAME, OF_AN_ADDRESS, Tally
 from app.people import People
-from app.signed_in import MOST_EVENTS, Event, SignedIn
-from app.signins import ASKING, IDLE, LONGEST, MOST_ASKING, MOST_SESSIONS, SCREEN, Asker, SignIns, network
+from app.signed_in import FILE_NAME, MOST_EVENTS, MOST_TALLIES, Event, SignedIn
+from app.signins import (
+    ASKING,
+    IDLE,
+    KNOWN_FOR,
+    LONGEST,
+    MOST_ASKING,
+    MOST_ASKING_THERE,
+    MOST_SESSIONS,
+    QUIET,
+    SCREEN,
+    USED_EVERY,
+    Asker,
+    SignIns,
+    network,
+)
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PASSWORD = "correct horse battery"
@@ -57,6 +73,15 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
+
+
+@contextmanager
+def kept(directory: Path) -> Iterator[None]:
+    """Keep the book from everybody who wants to change it, as another process does in the middle of a change."""
+    with closing(sqlite3.connect(directory / FILE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
 
 
 # -- sessions ------------------------------------------------------------------------------------------------------
@@ -305,6 +330,27 @@ def test_whoever_finds_a_browser_open_cannot_guess_the_password_to_keep_the_acco
         house.door.change_password(session, PASSWORD, "another horse battery", HOME)
 
 
+def test_a_browser_that_nobody_signed_in_with_for_long_is_forgotten(house: House) -> None:
+    house.in_as(browser="the one at home")
+    house.later(KNOWN_FOR - timedelta(hours=1))
+    house.guess("bert")
+    assert house.door.book.knows("the one at home", "anna")
+    house.later(timedelta(hours=2))
+    house.guess("bert")
+    assert not house.door.book.knows("the one at home", "anna")
+
+
+def test_a_flood_of_other_names_ends_no_wait(house: House) -> None:
+    house.lock()
+    later = START + timedelta(seconds=1)
+    with house.door.book.changing():
+        for number in range(MOST_TALLIES + 5):
+            house.door.book.count(f"name {number}", Tally(1, later, later))
+        house.door.book.tidy(later, later - QUIET, later - KNOWN_FOR)
+    assert house.door.waits("anna")
+    assert sum(house.door.book.tally(f"name {number}") is None for number in range(MOST_TALLIES + 5)) >= 5
+
+
 def test_who_changes_the_password_stays_signed_in_and_nobody_else(house: House) -> None:
     mine, other = house.in_as(), house.in_as()
     session = house.door.session(mine)
@@ -360,12 +406,20 @@ def test_a_code_counts_for_ten_minutes_and_once(house: House) -> None:
 
 
 def test_screens_that_wait_are_counted_so_that_nobody_fills_the_disk(house: House) -> None:
-    for _ in range(MOST_ASKING):
-        house.door.ask_for_screen(STRANGER)
+    for number in range(MOST_ASKING):
+        house.door.ask_for_screen(Asker(f"198.51.100.{number}"))
     with pytest.raises(Refused, match="ten minutes"):
         house.door.ask_for_screen(STRANGER)
     house.later(ASKING + timedelta(seconds=1))
     assert house.door.ask_for_screen(STRANGER)
+
+
+def test_nobody_alone_keeps_the_screens_of_others_off_the_wall(house: House) -> None:
+    ours = house.door.ask_for_screen(HOME)
+    theirs = [house.door.ask_for_screen(Asker(f"2001:db8::{number:x}")) for number in range(2 * MOST_ASKING)]
+    waiting = [one for one in theirs if house.door.code_of(one)]
+    assert waiting == theirs[-MOST_ASKING_THERE:]
+    assert house.door.code_of(ours)
 
 
 # -- tokens, users, the audit --------------------------------------------------------------------------------------
@@ -411,7 +465,7 @@ def test_refusals_do_not_push_out_what_happened(tmp_path: Path) -> None:
         book.note(Event(0, START, "user added", "anna", "root", "tradectl", ""))
         for _ in range(MOST_EVENTS + 5):
             book.note(Event(0, START, "sign-in refused", "", "", "203.0.113.9", ""))
-        book.tidy(START, START)
+        book.tidy(START, START, START)
     found = book.events(2 * MOST_EVENTS)
     assert len(found) == MOST_EVENTS + 1
     assert found[-1].what == "user added"
