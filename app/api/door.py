@@ -46,7 +46,7 @@ from app.api.problems import (
     trading_problem,
 )
 from app.clock import LiveClock
-from app.errors import TradingError
+from app.errors import InputError, TradingError
 from app.signins import Session, SignIns
 from app.tokens import Token, find
 
@@ -55,6 +55,7 @@ BEGAN = "began"  # when a request came to the door, in its state
 CALLER = "caller"  # who it is from, in its state
 OPEN = ("/sign-in", "/wall", "/static/")  # what who is not signed in has to see to sign in; no figure is there
 WORD = b"x-csrf-token"  # the header in which the script of a page sends the word of its forms
+MOST_PARAMETERS, LONGEST_QUERY = 50, 8000  # of what stands behind a path; bytes
 MAKE_ONE = "make one on the machine (tradectl token NAME --scope read) and add its line to API_TOKENS"
 LOOK_AGAIN = 3.0  # seconds after which an endless answer asks again whether its caller may still be here
 OWN_SITE = frozenset({b"", b"same-origin", b"none"})
@@ -136,8 +137,10 @@ class Door(ASGIMiddleware):
     def enter(self, scope: HTTPScope) -> Caller:
         """Return who a request is from.
 
-        Raise ForeignHost, ForeignOrigin, NotSignedIn, OutOfScope or StaleForm for a request that may not come in.
+        Raise ForeignHost, ForeignOrigin, NotSignedIn, OutOfScope or StaleForm for a request that may not come in, and
+        InputError for one that asks for more than anybody reads.
         """
+        refuse_endless(scope["query_string"])
         caller = self._judge(scope)
         modes = (value for name, value in scope["headers"] if name == b"sec-fetch-mode")
         by_hand = scope["method"] not in READING or next(modes, b"navigate") == b"navigate"
@@ -236,6 +239,18 @@ def name_of(host: bytes) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.partition(":")[0].rstrip(".")
+
+
+def refuse_endless(query: bytes) -> None:
+    """Raise InputError for a query that is longer than any of ours, before anything takes it apart.
+
+    Whoever is not signed in may ask for a page as well; what is taken apart takes time, and the framework keeps it.
+    """
+    if len(query) > LONGEST_QUERY or query.count(b"&") >= MOST_PARAMETERS:
+        raise InputError(
+            f"what stands behind the path is too long: {MOST_PARAMETERS} parameters and {LONGEST_QUERY} characters at "
+            "most; leave some out"
+        )
 
 
 def refuse_other_sites(headers: Mapping[bytes, bytes], host: bytes) -> None:

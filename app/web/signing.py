@@ -120,7 +120,10 @@ async def needs_person(connection: Connection, _: BaseRouteHandler) -> None:
 
 async def needs_form(connection: Connection, _: BaseRouteHandler) -> None:
     """Let a form in that we showed to this browser, whoever is in front of it."""
-    if _changes(connection) and not is_word_for(_form_cookie(connection), await _word(connection)):
+    if not _changes(connection):
+        return
+    given = _form_cookie(connection)  # first: without one nothing that was sent is read
+    if not given or not is_word_for(given, await _word(connection)):
         raise StaleForm(STALE)
 
 

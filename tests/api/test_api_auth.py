@@ -202,7 +202,7 @@ def direct(method: str, path: str, token: str | None) -> Any:
     headers = [(b"host", b"localhost"), (b"x-forwarded-for", b"127.0.0.1")]
     if token:
         headers.append((b"authorization", f"Bearer {token}".encode()))
-    return {"method": method, "path": path, "headers": headers, "client": ("10.0.0.5", 4711)}
+    return {"method": method, "path": path, "query_string": b"", "headers": headers, "client": ("10.0.0.5", 4711)}
 
 
 @pytest.mark.parametrize(

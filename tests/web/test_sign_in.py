@@ -18,6 +18,8 @@ from support.tradectl import Said, tradectl
 from support.visitors import PASSWORD, Visitor, add_people, fault_of, opened
 
 from app.api.auth import is_call, word_for
+from app.api.call import MOST_FIELDS
+from app.api.problems import Busy
 from app.config import Settings
 from app.lockout import OF_A_NAME
 from app.main import create_app
@@ -29,6 +31,7 @@ TLS = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
 NASTY = """<script>alert(1)</script>"'`><img src=x onerror=alert(1)>"""
 PASSED = "not_running"  # what a call is told that came through the door: there is no account here
 OPEN_PAGES = {"/sign-in", "/wall"}  # for who is not signed in
+URL_ENCODED = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +249,56 @@ def test_a_call_with_a_session_needs_the_word_too_on_this_machine_as_well(runnin
         assert (answer.status_code, answer.json()["code"]) == (403, "stale_form")
         right = one.client.post(f"{TRADING}/stop", headers={"X-CSRF-Token": one.word})
         assert right.json()["code"] == PASSED
+
+
+# -- forms of whoever knocks ---------------------------------------------------------------------------------------
+
+
+def test_a_form_of_endless_fields_is_refused_and_without_its_cookie_not_even_read(browser: Visitor) -> None:
+    endless = "&".join(f"field{number}=" for number in range(MOST_FIELDS))
+    unknown = browser.client.post("/sign-in", content=f"csrf={word_for('x')}&{endless}", headers=URL_ENCODED)
+    assert (unknown.status_code, fault_of(unknown)) == (403, "stale_form")
+    browser.get("/sign-in")
+    for fields, code in ((f"csrf={browser.word}&{endless}", "bad_input"), (endless, "stale_form")):
+        assert fault_of(browser.client.post("/sign-in", content=fields, headers=URL_ENCODED)) == code
+
+
+@pytest.mark.parametrize(
+    "kind", ["multipart/form-data; boundary=x", "multipart/form-data", "application/json", "text/plain", ""]
+)
+def test_what_is_no_form_of_a_page_has_no_fields_and_is_no_fault(browser: Visitor, kind: str) -> None:
+    browser.get("/sign-in")
+    head = b'Content-Disposition: form-data; name="csrf"\r\nContent-Type: text/plain; charset=odd'
+    part = b"--x\r\n" + head + b"\r\n\r\n\xff\r\n--x--\r\n"
+    answer = browser.client.post("/sign-in", content=part, headers={"Content-Type": kind})
+    assert (answer.status_code, fault_of(answer)) == (403, "stale_form")
+
+
+def test_what_is_typed_is_read_in_any_script_however_it_is_sent(browser: Visitor) -> None:
+    browser.get("/sign-in")
+    for sent in ("änna ☂", "%C3%A4nna+%E2%98%82"):
+        fields = f"csrf={browser.word}&name={sent}&password=x&name=another".encode()
+        answer = browser.client.post("/sign-in", content=fields, headers=URL_ENCODED)
+        assert answer.status_code == 403
+        assert 'value="änna ☂"' in answer.text
+    odd = browser.client.post(
+        "/sign-in", content=f"csrf={browser.word}&name=%FF%ED%A0%80".encode(), headers=URL_ENCODED
+    )
+    assert "the name or the password is wrong" in odd.text
+
+
+def test_nothing_of_a_form_stays_in_memory(running: Appliance, browser: Visitor) -> None:
+    browser.get("/sign-in")
+
+    def send(numbers: range) -> None:
+        for number in numbers:
+            answer = browser.client.post("/sign-in", content=f"csrf=x&name={number:060000}", headers=URL_ENCODED)
+            assert fault_of(answer) == "stale_form"
+
+    send(range(50))
+    before = running.api.resident()
+    send(range(50, 350))
+    assert running.api.resident() - before < 12, "MiB; what was sent is 17"
 
 
 # -- lockout -------------------------------------------------------------------------------------------------------
