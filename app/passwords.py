@@ -1,7 +1,7 @@
 """Passwords: what one has to be, and Argon2id, so that whoever reads the file of users has none of them.
 
-It costs 32 MiB and a tenth of a second on purpose. Two are tried at once and no more: a flood of sign-ins takes neither
-the memory of the API nor the engine's processor.
+It costs 32 MiB and a tenth of a second on purpose. Two are tried at once and no more (see Desk in web/signing.py): a
+flood of sign-ins takes neither the memory of the API nor the engine's processor.
 """
 
 from __future__ import annotations
@@ -9,22 +9,19 @@ from __future__ import annotations
 import unicodedata
 from base64 import b64encode
 from secrets import choice, token_bytes
-from threading import BoundedSemaphore
 from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from app.errors import InputError, TimedOut
+from app.errors import InputError
 
 SHORTEST, LONGEST = 12, 256  # characters
 FEWEST_DIFFERENT = 5
 AT_ONCE = 2
-PATIENCE = 5.0  # seconds
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is mistaken for another one
 
 _hasher: Final = PasswordHasher(time_cost=3, memory_cost=32 * 1024, parallelism=1)
-_room: Final = BoundedSemaphore(AT_ONCE)
 
 
 def hashed(password: str) -> str:
@@ -43,18 +40,11 @@ NOBODYS: Final = _of_nobody()
 
 
 def fits(kept: str | None, password: str) -> bool:
-    """Say whether it is the password that was kept; it takes the same time where there is none to compare with.
-
-    Raise TimedOut if too many are compared already.
-    """
-    if not _room.acquire(timeout=PATIENCE):
-        raise TimedOut("too many sign-ins at once; try again in a few seconds")
+    """Say whether it is the password that was kept; it takes the same time where there is none to compare with."""
     try:
         _hasher.verify(kept or NOBODYS, _plain(password[: LONGEST + 1]))
     except (VerificationError, InvalidHashError):
         return False
-    finally:
-        _room.release()
     return kept is not None
 
 

@@ -184,7 +184,7 @@ MAY_IMPORT = {
     "web.room": "app api.auth api.call api.problems errors queries schemas view watched watcher web.assets web.glance "
     "web.live web.signing web.tail web.words",
     "web.sign_in": f"{DOOR} signins web.room web.signing",
-    "web.signing": f"{DOOR} signins",
+    "web.signing": f"{DOOR} passwords signins",
     "web.stops": "holdings limits schemas",
     "web.tail": "app config errors journal log logged machine",
     "web.wire": "api.call api.door api.problems web.room web.signing",

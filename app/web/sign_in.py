@@ -15,11 +15,12 @@ from litestar.response import Redirect
 
 from app.api.auth import KNOWN, SESSION
 from app.api.call import Call
-from app.api.problems import STATUS
-from app.errors import Refused, TimedOut, TooManyTries, TradingError, WrongPassword
-from app.signins import ASKING, LONGEST, QUIET, SCREEN
+from app.api.problems import STATUS, Busy
+from app.errors import Refused, TooManyTries, TradingError, WrongPassword
+from app.signins import ASKING, KNOWN_FOR, LONGEST, SCREEN
 from app.web.room import Room, Shown, told
 from app.web.signing import (
+    DESK,
     SIGN_IN,
     asker_of,
     begin_form,
@@ -36,7 +37,6 @@ from app.web.signing import (
 )
 
 APPLIANCE: Final = Path("/etc/trading")
-KNOWN_FOR: Final = 180 * QUIET  # how long a browser is known
 LONGEST_FIELD: Final = 4000  # characters that are read of a field; what counts as a name, password or page is shorter
 
 Next = Annotated[str, QueryParameter(name="next", description="The page to go to afterwards.")]
@@ -56,13 +56,13 @@ def sign_in_page(request: Call, after: Next = "/") -> Response[str] | Redirect:
 
 @post("/sign-in", guards=[needs_form], status_code=200)
 async def sign_in(request: Call) -> Response[str] | Redirect:
-    """Sign in. What was typed is compared in a thread: that takes a tenth of a second on purpose."""
+    """Sign in. What was typed is compared at the desk: that takes a tenth of a second on purpose."""
     form = await request.form()
     name, password, after = (str(form.get(key, ""))[:LONGEST_FIELD] for key in ("name", "password", "next"))
     known = cookie_of(request, KNOWN) or token_urlsafe(32)
     try:
-        token = await asyncio.to_thread(sign_ins_of(request).sign_in, name, password, asker_of(request), known)
-    except (WrongPassword, TooManyTries, TimedOut) as fault:
+        token = await DESK.do(sign_ins_of(request).sign_in, name, password, asker_of(request), known)
+    except (WrongPassword, TooManyTries, Busy) as fault:
         wait = fault.seconds if isinstance(fault, TooManyTries) else 0
         return entrance(request, page_after(after), name, fault, wait=wait)
     cookies = [
@@ -87,10 +87,10 @@ def entrance(
     return shown(request, "sign_in.html", given, status, cookies=cookies, wait=wait)
 
 
-@post("/sign-out", guards=[needs_read], status_code=200, sync_to_thread=False)
-def sign_out(request: Call) -> Redirect:
+@post("/sign-out", guards=[needs_read], status_code=200)
+async def sign_out(request: Call) -> Redirect:
     """End this session."""
-    sign_ins_of(request).sign_out(session_of(request), asker_of(request))
+    await asyncio.to_thread(sign_ins_of(request).sign_out, session_of(request), asker_of(request))
     return gone_to(SIGN_IN, made_cookie(request, SESSION, "", 0))
 
 
@@ -109,14 +109,14 @@ def wall(request: Call) -> Response[str] | Redirect:
     return shown(request, "sign_in_wall.html", said, cookies=cookies)
 
 
-@post("/wall", guards=[needs_form], status_code=200, sync_to_thread=False)
-def ask_for_screen(request: Call) -> Response[str] | Redirect:
+@post("/wall", guards=[needs_form], status_code=200)
+async def ask_for_screen(request: Call) -> Response[str] | Redirect:
     """Show a code on this screen. What it is given waits to become its session."""
     try:
-        token = sign_ins_of(request).ask_for_screen(asker_of(request))
-    except Refused as fault:
+        token = await DESK.do(sign_ins_of(request).ask_for_screen, asker_of(request))
+    except (Refused, Busy) as fault:
         said = {"code": None, "error": str(fault), "signed_in": False, "csrf_token": form_word(request)}
-        return shown(request, "sign_in_wall.html", said, STATUS[Refused])
+        return shown(request, "sign_in_wall.html", said, STATUS[type(fault)])
     cookie = made_cookie(request, SESSION, token, int((ASKING + SCREEN).total_seconds()))
     return gone_to("/wall", cookie)
 

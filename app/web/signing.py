@@ -7,10 +7,13 @@ away; a form that another site sends comes without the cookie, without our Origi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from secrets import token_urlsafe
-from typing import Any, Final
+from threading import BoundedSemaphore
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 from litestar import Request, Response
@@ -25,8 +28,9 @@ from msgspec import Struct
 from app.api.auth import FORM, READING, cookie, cookie_name, is_call, is_encrypted, is_word_for, word_for
 from app.api.call import Call
 from app.api.door import CALLER, STALE, WORD, Caller, lacking
-from app.api.problems import NotSignedIn, OutOfScope, StaleForm, trading_problem
+from app.api.problems import Busy, NotSignedIn, OutOfScope, StaleForm, trading_problem
 from app.errors import TradingError
+from app.passwords import AT_ONCE
 from app.signins import Asker, Session, SignIns
 
 SIGN_IN: Final = "/sign-in"
@@ -34,7 +38,9 @@ FIELD: Final = "csrf"  # of each form
 MAYBE_A_PAGE: Final = 1000  # characters of the longest address that is gone back to
 NEW_FORM: Final = "form"  # a cookie that this answer has yet to set, in the state of a request
 SEEN_AS_FORM: Final = 30 * 24 * 3600  # seconds
+MOST_WAITING: Final = 20  # at the desk; two seconds of work
 Connection = ASGIConnection[Any, Any, Any, Any]
+T = TypeVar("T")
 
 
 class Person(Struct, frozen=True):
@@ -90,6 +96,28 @@ def asker_of(request: Call) -> Asker:
     """Return who asks for something, as the audit tells it."""
     caller = caller_of(request)
     return Asker(caller.address, caller.name, request.headers.get("user-agent", "")[:200])
+
+
+# -- what takes its time ------------------------------------------------------------------------------------------
+
+
+class Desk:
+    """Where passwords are compared: threads of its own, so that no page waits for them, and a short queue."""
+
+    def __init__(self, at_once: int = AT_ONCE, waiting: int = MOST_WAITING) -> None:
+        self._threads = ThreadPoolExecutor(at_once, "desk")
+        self._places = BoundedSemaphore(at_once + waiting)
+
+    async def do(self, act: Callable[..., T], *given: object) -> T:
+        """Return what an act returns. Raise Busy at once, before any of it is done, if too many wait already."""
+        if not self._places.acquire(blocking=False):
+            raise Busy("too many sign-ins at once; try again in a few seconds")
+        doing = self._threads.submit(act, *given)
+        doing.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(doing)
+
+
+DESK: Final = Desk()
 
 
 # -- guards -------------------------------------------------------------------------------------------------------

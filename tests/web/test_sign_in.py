@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 import sqlite3
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,7 @@ from app.api.problems import Busy
 from app.config import Settings
 from app.lockout import OF_A_NAME
 from app.main import create_app
+from app.passwords import AT_ONCE
 from app.signins import IDLE, LONGEST, SignIns
 from app.web.signing import GUARDS, page_after
 
@@ -321,6 +327,45 @@ def test_too_many_guesses_have_to_wait_and_the_known_browser_of_the_owner_has_no
             assert stranger.sign_in("rita").status_code == 303
 
 
+def test_of_too_many_sign_ins_at_once_the_last_are_refused_at_once_and_are_no_failures(running: Appliance) -> None:
+    with opened(running) as stranger:
+        page = stranger.get("/sign-in", **TLS)
+        cookie, word = page.headers["set-cookie"].partition(";")[0], stranger.word
+
+        def knock(number: int) -> int:
+            headers = {**TLS, "X-Forwarded-For": f"198.51.100.{number}", "Cookie": cookie}
+            fields = {"csrf": word, "name": f"knocker{number}", "password": "wrong"}
+            return stranger.client.post("/sign-in", data=fields, headers=headers).status_code
+
+        many = 4 * (AT_ONCE + MOST_WAITING)
+        with ThreadPoolExecutor(many) as hands:
+            told = Counter(hands.map(knock, range(many)))
+    door = SignIns(running.directory)
+    refused = [one for one in door.events(1000) if one.address.startswith("198.51.100.")]
+    door.close()
+    assert told.keys() == {403, 503}
+    assert told[403] >= AT_ONCE + MOST_WAITING
+    assert len(refused) == told[403]
+
+
+def test_a_desk_has_threads_of_its_own_and_as_many_places_as_it_says() -> None:
+    async def play() -> list[object]:
+        desk, gate = Desk(2, 3), threading.Event()
+        waiting = [asyncio.create_task(desk.do(gate.wait, 10)) for _ in range(5)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="too many"):
+            await desk.do(str, 1)
+        others = [await asyncio.to_thread(str, number) for number in range(20)]
+        waiting.pop().cancel()
+        await asyncio.sleep(0)
+        waiting.append(asyncio.create_task(desk.do(gate.wait, 10)))
+        await asyncio.sleep(0)
+        gate.set()
+        return [len(others), *await asyncio.gather(*waiting), await desk.do(str, 2)]
+
+    assert asyncio.run(play()) == [20, *5 * [True], "2"]
+
+
 def test_a_lockout_survives_a_restart_of_the_api(tmp_path: Path) -> None:
     with appliance(tmp_path, redis=False, engine=False) as one:
         add_people(one.directory)
@@ -342,6 +387,35 @@ def test_a_session_ends_by_itself(running: Appliance, column: str, limit: Any) -
         assert one.get("/account", **{"Sec-Fetch-Mode": "cors"}).status_code == 200
         put_back(running, column, 61)
         assert one.get("/account").headers["location"] == "/sign-in?next=/account"
+
+
+def test_a_book_that_cannot_be_written_keeps_nobody_from_a_page_or_a_command_and_is_told_once(
+    running: Appliance,
+) -> None:
+    with opened(running, "tina") as one:
+        put_back(running, "used", 120)
+        one.get("/account")
+        told = running.api.said().count("a session's use is not written")
+        put_back(running, "used", 120)
+        with kept(running):
+            for _ in range(3):
+                assert one.get("/account").status_code == 200
+            halt = one.client.post(f"{TRADING}/halt", headers={"X-CSRF-Token": one.word})
+            assert halt.json()["code"] == PASSED
+    assert running.api.said().count("a session's use is not written") == told + 1
+
+
+@pytest.mark.parametrize(("path", "name"), [("/sign-in", ""), ("/wall", ""), ("/sign-out", "rita")])
+def test_who_looks_at_a_page_waits_for_nobody_who_comes_or_goes(running: Appliance, path: str, name: str) -> None:
+    with opened(running, "anna") as one, opened(running, name) as other, ThreadPoolExecutor(1) as hands:
+        other.get("/account" if name else "/sign-in")
+        with kept(running):
+            moving = hands.submit(other.post, path, name="rita", password=PASSWORD)
+            for _ in range(5):
+                time.sleep(0.1)
+                assert one.get("/account").status_code == 200
+            assert not moving.done()
+        assert moving.result().status_code == 303
 
 
 def test_a_page_that_asks_by_itself_keeps_nobody_signed_in(running: Appliance) -> None:
