@@ -4,6 +4,9 @@ Web processes and `tradectl` write it at once, and a lockout has to survive a re
 ledger, which only the engine extends. It is in no backup on purpose. A session that was brought back would open the
 door again to somebody whose session was ended; what happened is in the journal besides, which backups hold.
 
+Who asks for a page is looked up in the event loop, while a change may wait for the disk, and for another process. So
+there are two connections, and whoever looks waits for nobody.
+
 A session is known by the SHA-256 of what its cookie holds. Whoever reads this file cannot sign in with it.
 """
 
@@ -15,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any, Final
 
 from msgspec import Struct
@@ -38,6 +41,18 @@ SCHEMA: Final = """
         id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, what TEXT NOT NULL, name TEXT NOT NULL,
         by_whom TEXT NOT NULL, address TEXT NOT NULL, detail TEXT NOT NULL);
 """
+PATIENCE: Final = 5.0  # seconds for which a change waits for those of other processes
+MOMENT: Final = 1.0  # seconds for which a look waits: others keep it from the book while they open it, and no longer
+REMOVE: Final = "remove it: everybody signs in again"
+WAIT: Final = "another process writes to it; try again in a moment"
+ADVICE: Final = {  # for what SQLite calls a fault; the first that begins so
+    "SQLITE_FULL": "free some space",
+    "SQLITE_NOTADB": REMOVE,
+    "SQLITE_CORRUPT": REMOVE,
+    "SQLITE_BUSY": WAIT,
+    "SQLITE_LOCKED": WAIT,
+    "": "see whether its disk is full or may only be read, and whether the file belongs to who owns the directory",
+}
 SELECT: Final = "SELECT id, kind, name, stamp, label, address, agent, made, used, ends FROM sessions"
 
 
@@ -68,29 +83,85 @@ class Event(Struct, frozen=True):
     detail: str
 
 
-class SignedIn:
-    """The book in a directory; it is made when something is written first."""
+class Opened:
+    """A connection to the book, for who holds its lock. It is made anew if the file was replaced."""
 
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / FILE_NAME
+    def __init__(self, path: Path, patience: float, synchronous: str) -> None:
+        self.lock = RLock()
+        self._path, self._patience, self._synchronous = path, patience, synchronous
         self._db: sqlite3.Connection | None = None
         self._file = 0
-        self._lock = RLock()
 
     def close(self) -> None:
-        with self._lock:
+        with self.lock:
             if self._db is not None:
                 self._db.close()
                 self._db = None
 
+    def get(self) -> sqlite3.Connection:
+        """Return the book, made if there is none."""
+        with suppress(FileNotFoundError):
+            if self._db is not None and self._path.stat().st_ino == self._file:
+                return self._db
+        self.close()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as undone:
+            db = sqlite3.connect(self._path, isolation_level=None, timeout=self._patience, check_same_thread=False)
+            undone.callback(db.close)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute(f"PRAGMA synchronous={self._synchronous}")
+            self._prepare(db)
+            undone.pop_all()
+        self._db, self._file = db, self._path.stat().st_ino
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Make the tables where there are none."""
+        if self._version(db) == VERSION:  # to ask that takes no lock
+            return
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            if not self._version(db):
+                for statement in filter(str.strip, SCHEMA.split(";")):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version={VERSION}")
+
+    def _version(self, db: sqlite3.Connection) -> int:
+        version: int = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise StoreNewer(f"{self._path} was written by a later release; start that one, or remove the file")
+        return version
+
+
+class SignedIn:
+    """The book in a directory; it is made when something is written first.
+
+    A change is durable before it returns: a session that was ended stays ended. To whoever looks only the last use of a
+    session is left to write, which may be lost.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+        self._changes = Opened(self.path, PATIENCE, "FULL")
+        self._looks = Opened(self.path, MOMENT, "NORMAL")
+        self._changer: int | None = None  # the thread that changes something
+
+    def close(self) -> None:
+        self._looks.close()
+        self._changes.close()
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Do what follows whole or not at all, while nobody else of any process changes anything here."""
-        with self._lock, self._plainly():
-            db = self._open()
-            with db:  # which undoes what was begun, if something fails
-                db.execute("BEGIN IMMEDIATE")
-                yield
+        with self._changes.lock, self._plainly():
+            db = self._changes.get()
+            self._changer = get_ident()
+            try:
+                with db:  # which undoes what was begun, if something fails
+                    db.execute("BEGIN IMMEDIATE")
+                    yield
+            finally:
+                self._changer = None
 
     # -- sessions -------------------------------------------------------------------------------------------------
 
@@ -113,7 +184,14 @@ class SignedIn:
         return [_row(row) for row in rows]
 
     def use(self, number: int, at: datetime) -> None:
-        self._do("UPDATE sessions SET used = ? WHERE id = ?", (at.timestamp(), number))
+        """Write the last use of a session down. Raise StoreError, and do not wait, while somebody changes something."""
+        with self._looks.lock, self._plainly():
+            db = self._looks.get()
+            db.execute("PRAGMA busy_timeout=0")
+            try:
+                db.execute("UPDATE sessions SET used = ? WHERE id = ?", (at.timestamp(), number))
+            finally:
+                db.execute(f"PRAGMA busy_timeout={MOMENT * 1000:.0f}")
 
     def let_in(self, screen: Row) -> None:
         """Make of a screen that asked one that was let in."""
@@ -198,41 +276,14 @@ class SignedIn:
     # -- the file -------------------------------------------------------------------------------------------------
 
     def _do(self, sql: str, values: tuple[object, ...]) -> None:
-        with self._lock, self._plainly():
-            self._open().execute(sql, values)
+        with self._changes.lock, self._plainly():
+            self._changes.get().execute(sql, values)
 
     def _ask(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        with self._lock, self._plainly():
-            return self._open().execute(sql, values).fetchall() if self.path.exists() else []
-
-    def _open(self) -> sqlite3.Connection:
-        """Return the book, made if there is none, and opened anew if the file was replaced."""
-        with suppress(FileNotFoundError):
-            if self._db is not None and self.path.stat().st_ino == self._file:
-                return self._db
-        self.close()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as undone:
-            db = sqlite3.connect(self.path, isolation_level=None, timeout=5, check_same_thread=False)
-            undone.callback(db.close)
-            self._prepare(db)
-            undone.pop_all()
-        self._db, self._file = db, self.path.stat().st_ino
-        return db
-
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        """Make the tables where there are none. A session that was ended stays ended: nothing is acknowledged early."""
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        with db:
-            db.execute("BEGIN IMMEDIATE")
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise StoreNewer(f"{self.path} was written by a later release; start that one, or remove the file")
-            if not version:
-                for statement in filter(str.strip, SCHEMA.split(";")):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version={VERSION}")
+        """Look something up: who changes something sees it as it is so far, everybody else as it was before."""
+        found = self._changes if self._changer == get_ident() else self._looks
+        with found.lock, self._plainly():
+            return found.get().execute(sql, values).fetchall() if self.path.exists() else []
 
     @contextmanager
     def _plainly(self) -> Iterator[None]:
@@ -241,7 +292,7 @@ class SignedIn:
             yield
         except sqlite3.Error as fault:
             kind = getattr(fault, "sqlite_errorname", "")
-            advice = "remove it: everybody signs in again" if kind != "SQLITE_FULL" else "free some space"
+            advice = next(said for name, said in ADVICE.items() if kind.startswith(name))
             raise (StoreFull if kind == "SQLITE_FULL" else StoreError)(f"{self.path}: {fault}; {advice}") from fault
 
 

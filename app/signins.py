@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from app import lockout, passwords, tokens
 from app.clock import Clock, LiveClock
-from app.errors import InputError, Refused, TooManyTries, WrongPassword
+from app.errors import InputError, Refused, StoreError, TooManyTries, WrongPassword
 from app.lockout import OF_A_NAME, OF_AN_ADDRESS, Knocks, Rule
 from app.log import get_logger
 from app.people import People, Register, User, new_user
@@ -75,6 +75,7 @@ class SignIns:
         self.book = SignedIn(directory)
         self._clock = clock or LiveClock()
         self._knocks = Knocks()
+        self._unwritten = False  # the last use of a session that was to be written
 
     def close(self) -> None:
         self.book.close()
@@ -110,10 +111,22 @@ class SignIns:
         return self._resolve(row, self.people.read(), now) if row else None
 
     def use(self, session: Session) -> None:
-        """Write down that somebody is there. What a page asks for by itself is no use of it."""
+        """Write down that somebody is there. What a page asks for by itself is no use of it.
+
+        Where that cannot be written it is told once and tried again with the next page: a full disk, or a book that
+        somebody keeps, is no reason to keep somebody from the kill switch.
+        """
         now = self._clock.now()
-        if session.kind == "person" and now - session.used >= USED_EVERY:
+        if session.kind != "person" or now - session.used < USED_EVERY:
+            return
+        try:
             self.book.use(session.id, now)
+        except StoreError as fault:
+            if not self._unwritten:
+                get_logger().warning("a session's use is not written", why=str(fault))
+            self._unwritten = True
+        else:
+            self._unwritten = False
 
     def sign_out(self, session: Session, asker: Asker) -> None:
         with self.book.changing():

@@ -120,6 +120,20 @@ def test_a_session_nobody_uses_ends_and_one_in_use_goes_on_to_its_last_day(house
     assert house.door.session(used) is None
 
 
+def test_a_use_that_cannot_be_written_turns_nobody_away_and_is_written_later(house: House) -> None:
+    token = house.in_as()
+    house.later(USED_EVERY)
+    session = house.door.session(token)
+    assert session is not None
+    with kept(house.directory):
+        house.door.use(session)
+        assert house.door.session(token) == session
+    house.door.use(session)
+    later = house.door.session(token)
+    assert later is not None
+    assert later.used == house.clock.now()
+
+
 def test_what_ends_a_session_ends_it_in_every_process(house: House) -> None:
     other = SignIns(house.directory, house.clock)
     token = house.in_as()
@@ -128,6 +142,18 @@ def test_what_ends_a_session_ends_it_in_every_process(house: House) -> None:
     other.sign_out(session, HOME)
     assert house.door.session(token) is None
     assert house.happened()[-1] == ("signed out", "anna")
+
+
+def test_whoever_looks_waits_for_no_change_and_sees_it_once_it_is_whole(house: House) -> None:
+    token, seen = house.in_as(), list[bool]()
+    with house.door.book.changing():
+        house.door.book.end([row.id for row in house.door.book.all()])
+        looking = threading.Thread(target=lambda: seen.append(house.door.session(token) is not None), daemon=True)
+        looking.start()
+        looking.join(10)
+        seen.append(house.door.session(token) is not None)
+    seen.append(house.door.session(token) is not None)
+    assert seen == [True, False, False]
 
 
 @pytest.mark.parametrize("change", ["password", "remove", "end"])
@@ -521,6 +547,17 @@ def test_a_book_of_a_later_release_is_left_alone(house: House) -> None:
         db.execute("PRAGMA user_version=9")
     with pytest.raises(StoreNewer):
         SignIns(house.directory).session("x")
+
+
+def test_a_book_that_others_keep_or_that_fails_is_not_to_be_removed(house: House) -> None:
+    house.in_as()
+    with kept(house.directory), pytest.raises(StoreError, match="another process writes to it") as waits:
+        house.door.book.use(1, START)
+    with closing(sqlite3.connect(house.directory / FILE_NAME)) as db:
+        db.execute("CREATE TRIGGER fault BEFORE UPDATE ON sessions BEGIN SELECT raise(FAIL, 'the disk is ill'); END")
+    with pytest.raises(StoreError, match="the disk is ill; see whether its disk") as fails:
+        house.door.book.use(1, START)
+    assert "remove" not in f"{waits.value} {fails.value}"
 
 
 def test_the_register_can_be_read_whole_at_any_instant(house: House) -> None:

@@ -30,7 +30,7 @@ from app.lockout import OF_A_NAME
 from app.main import create_app
 from app.passwords import AT_ONCE
 from app.signins import IDLE, LONGEST, SignIns
-from app.web.signing import GUARDS, page_after
+from app.web.signing import GUARDS, MOST_WAITING, Desk, page_after
 
 TRADING = "/api/v1/trading"
 TLS = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
@@ -55,6 +55,15 @@ def browser(running: Appliance) -> Iterator[Visitor]:
 
 def typed(running: Appliance, *words: str) -> Said:
     return tradectl(*words, cwd=running.place, DATA_DIR=str(running.directory))
+
+
+@contextmanager
+def kept(running: Appliance) -> Iterator[None]:
+    """Keep the book from everybody who wants to change it, as another process does in the middle of a change."""
+    with closing(sqlite3.connect(running.directory / "sign-ins.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
 
 
 def put_back(running: Appliance, column: str, seconds: float) -> None:
