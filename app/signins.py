@@ -183,8 +183,10 @@ class SignIns:
     def change_password(self, session: Session, old: str, new: str, asker: Asker) -> str:
         """Give somebody who is signed in the password they want; return the token of their new session.
 
-        Raise WrongPassword if the old one is not theirs: who finds a browser open gets no account by it.
+        Raise WrongPassword if the old one is not theirs: who finds a browser open gets no account by it; and InputError
+        for a weak one, before anything is compared or counted.
         """
+        passwords.refuse_weak(session.name, new)
         keys = {f"session {session.id}": OF_A_NAME}
         waits = self._count(keys, session.name, asker)
         if not passwords.fits(self.people.read().known(session.name).password, old):
