@@ -272,9 +272,11 @@ class SignIns:
         return f"{row.label[:4]}-{row.label[4:]}"
 
     def let_screen_in(self, code: str, label: str, by: Session, asker: Asker) -> None:
-        """Let the screen in that shows a code. Raise InputError if none does."""
+        """Let the screen in that shows a code. Raise InputError if none does, or its name is none."""
         asked = "".join(letter for letter in code.upper() if letter in CODE_LETTERS)
         label, now = " ".join(label.split())[:40] or "wall", self._clock.now()
+        if not label.isprintable():
+            raise InputError("the name of a screen is one line, without control characters; type another one")
         with self.book.changing():
             row = next((one for one in self.book.all("asked") if one.label == asked and one.ends > now), None)
             user = self.people.read().user(by.name)

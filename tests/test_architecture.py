@@ -202,7 +202,7 @@ MAY_IMPORT = {
     "cli.__main__": "cli",
     "cli.shell": "app cli",
     "cli.words": "clock",
-    "cli.tables": "",
+    "cli.tables": "journal",
     "cli.client": "address config errors",
     "cli.acting": f"{TRADECTL} address control lease store",
     "cli.backtest": f"{TRADECTL} backtest cli.looking feed.replay model strategies.registry",

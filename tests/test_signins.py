@@ -429,6 +429,17 @@ def test_a_screen_only_reads_from_when_its_code_is_typed_until_its_last_day(hous
     assert house.door.session(screen) is None
 
 
+@pytest.mark.parametrize("label", ["\x1b[2Jkitchen", "kitchen\x9b31m", "\u202enehctik"])
+def test_a_name_of_a_screen_that_would_steer_a_terminal_is_refused(house: House, label: str) -> None:
+    anna = house.door.session(house.in_as())
+    assert anna is not None
+    code = str(house.door.code_of(house.door.ask_for_screen(HOME)))
+    with pytest.raises(InputError, match="control characters"):
+        house.door.let_screen_in(code, label, anna, HOME)
+    house.door.let_screen_in(code, "Küche 2", anna, HOME)
+    assert [one.who for one in house.door.sessions() if one.kind == "screen"] == ["screen:Küche 2"]
+
+
 def test_a_code_counts_for_ten_minutes_and_once(house: House) -> None:
     anna = house.door.session(house.in_as())
     assert anna is not None

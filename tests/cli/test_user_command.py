@@ -93,6 +93,16 @@ def test_lists_and_history_show_who_and_when_and_no_secret(tmp_path: Path) -> No
     assert tradectl("user", "list", "--json", cwd=tmp_path).json == []
 
 
+def test_what_a_browser_calls_itself_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    said = piped(tmp_path, "correct horse battery\n", "user", "add", "anna", "--role", "read")
+    assert said.code == 0, said.err
+    agent = "Fire\x1b]0;pwned\x07fox \x9b2J \u202eflow"
+    door(tmp_path).sign_in("anna", "correct horse battery", Asker("192.0.2.1", agent=agent))
+    shown = tradectl("user", "sessions", cwd=tmp_path).out
+    assert "Fire?]0;pwned?fox ?2J ?flow" in shown
+    assert shown.replace("\n", "").isprintable()
+
+
 def test_what_is_changed_is_in_the_log_with_who_did_it_and_no_secret(tmp_path: Path) -> None:
     said = tradectl("user", "add", "anna", "--role", "trade", "--generate", cwd=tmp_path, SUDO_USER="olga")
     tradectl("user", "roles", "anna", "--role", "ops", cwd=tmp_path)
