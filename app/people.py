@@ -8,6 +8,7 @@ sessions' book meanwhile.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from app.errors import InputError, StoreDamaged, StoreNewer
+from app.errors import InputError, StoreDamaged, StoreError, StoreFull, StoreNewer
 from app.marker import replace_file
 from app.tokens import NAME, SCOPES, Scope, Token, read_entry
 
@@ -93,12 +94,16 @@ class People:
         self._tokens: tuple[Token, ...] = ()
 
     def read(self) -> Register:
-        """Return the register as it stands. Raise StoreDamaged or StoreNewer if it does not read."""
+        """Return the register as it stands. Raise StoreDamaged or StoreNewer if it does not read, StoreError if it
+        cannot be opened.
+        """
         try:
             found = self.path.stat()
         except FileNotFoundError:
             self._seen, self._register, self._tokens = None, Register(), ()
             return self._register
+        except OSError as fault:
+            raise out_of_reach(self.path, fault) from fault
         seen = (found.st_mtime_ns, found.st_ino, found.st_size)
         if seen != self._seen:
             register = self._load()
@@ -112,8 +117,11 @@ class People:
         return self._tokens
 
     def write(self, register: Register) -> None:
-        """Put another register in place, durable when this returns."""
-        replace_file(self.path, msgspec.json.format(_encoder.encode(register), indent=1).decode() + "\n")
+        """Put another register in place, durable when this returns. Raise StoreError and leave the old one."""
+        try:
+            replace_file(self.path, msgspec.json.format(_encoder.encode(register), indent=1).decode() + "\n")
+        except OSError as fault:
+            raise out_of_reach(self.path, fault) from fault
 
     def _load(self) -> Register:
         try:
@@ -122,9 +130,21 @@ class People:
             raise StoreDamaged(
                 f"{self.path} does not read ({fault}); restore it from a backup, or remove it"
             ) from fault
+        except OSError as fault:
+            raise out_of_reach(self.path, fault) from fault
         if register.version > VERSION:
             raise StoreNewer(f"{self.path} was written by a later release; start that one")
         return register
+
+
+def out_of_reach(path: Path, fault: OSError) -> StoreError:
+    """Say that a file can be neither read nor replaced, and how to mend it."""
+    if fault.errno == errno.ENOSPC:
+        return StoreFull(f"{path}: {fault.strerror}; free some space")
+    return StoreError(
+        f"{path}: {fault.strerror}; it has to be a file, on a disk that may be written, of the user whose directory it "
+        f"is: sudo chown --reference={path.parent} {path}"
+    )
 
 
 def new_user(name: str, roles: Sequence[Scope], password: str, now: datetime) -> User:

@@ -531,7 +531,7 @@ def test_a_change_that_fails_halfway_leaves_everything_as_it_was(house: House) -
     token = house.in_as()
     (house.directory / "users.json").rename(house.directory / "moved")
     (house.directory / "users.json").mkdir()
-    with pytest.raises((OSError, StoreError)):
+    with pytest.raises(StoreError, match="chown --reference"):
         house.door.remove_user("anna", ADMIN)
     (house.directory / "users.json").rmdir()
     (house.directory / "moved").rename(house.directory / "users.json")
@@ -545,6 +545,20 @@ def test_a_register_that_does_not_read_says_so(house: House) -> None:
         path.write_text(text)
         with pytest.raises(kind, match=r"users\.json"):
             People(house.directory).read()
+
+
+def test_a_register_that_cannot_be_opened_or_replaced_says_how_to_mend_it(house: House) -> None:
+    path = house.directory / "users.json"
+    register = house.door.people.read()
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(StoreError, match=r"users\.json.*sudo chown --reference"):
+        house.door.people.read()
+    path.unlink()
+    path.mkdir()
+    for use in (house.door.people.read, lambda: house.door.people.write(register)):
+        with pytest.raises(StoreError, match=r"users\.json.*sudo chown --reference"):
+            use()
 
 
 def test_a_book_that_is_none_says_so_and_one_that_was_removed_is_made_anew(house: House) -> None:
