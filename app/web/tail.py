@@ -2,7 +2,8 @@
 
 A look reads what came since the one before, with a few seconds more since lines arrive out of order; a line has a key,
 so that none is shown twice. So many rows are kept for a question, so many questions, and never a whole log. What others
-wrote is shortened, and secrets that this process knows are starred out once more.
+wrote is shortened, and secrets that this process knows are starred out once more. Only what is shown is looked for: a
+secret is not found by guessing at it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from msgspec import Struct, structs
 from app import logged
 from app.config import Settings, secrets_of
 from app.errors import InputError, TradingError
-from app.journal import OURS, Line
+from app.journal import OURS, Line, as_record
 from app.log import FOLDER, PRIORITIES, kept_in, veil
 from app.logged import UNITS, Found, Sought
 from app.machine import on_appliance
@@ -38,9 +39,13 @@ FIELDS: Final = ("symbol", "strategy", "order_id")  # that have a place of their
 LONGEST: Final = 200  # characters of what is asked for
 SAID, VALUE, REST, MANY = 600, 160, 4000, 24  # characters of a line, a value and what follows; fields of a line
 UNTOLD: Final = "a line too long to be read here"
-# What programs of others may write of a secret that we do not know: the text after its name.
+# What programs of others may write of a secret that we do not know: the text after its name, to the end of its quotes
+# if it stands in some, and what stands before the host in an address.
 SECRETIVE: Final = re.compile(
-    r"((?:pass(?:word|wd)?|secret|token|api[-_]?key|authorization)\W{1,3}(?:bearer |basic )?)[^\s\"'&]+", re.IGNORECASE
+    r"((?:pass(?:word|wd)?|secret|token|api[-_]?key|authorization)\W{1,6}(?:bearer |basic )?)"
+    r"(?:(?<=[\"'])[^\"']+|[^\s\"'&]+)"
+    r"|(?<=://)[^\s/?#\"']+(?=@)",
+    re.IGNORECASE,
 )
 Veil = Callable[[str], str]
 
@@ -144,11 +149,12 @@ class Log:
 
     async def see(self, asked: Question, now: datetime) -> Seen:
         """Read what a question finds, once."""
+        sought = asked.sought(now)
         try:
-            found = await self.newest(asked.sought(now))
+            found = await self.newest(sought)
         except TradingError as fault:
             return Seen(doubt=str(fault))
-        return Seen(self.rows(found), found.more, found.late)
+        return Seen(self.rows(found, sought), found.more, found.late)
 
     async def newest(self, sought: Sought) -> Found:
         """Read lines in a thread. Raise NotRunning if the log cannot be read."""
@@ -157,8 +163,10 @@ class Log:
             there = folder if folder is not None and folder.is_dir() else None
             return await asyncio.to_thread(logged.newest, there, sought, ROWS)
 
-    def rows(self, found: Found) -> tuple[Row, ...]:
-        return tuple(row_of(line, line.at, self._veil) for line in found.lines if line.at is not None)
+    def rows(self, found: Found, sought: Sought) -> tuple[Row, ...]:
+        """Return the lines in which what is looked for is shown."""
+        lines = (veiled(line, self._veil) for line in found.lines)
+        return tuple(row_of(line, line.at) for line in lines if line.at is not None and tells(line, sought))
 
 
 class Tail:
@@ -188,35 +196,50 @@ class Tail:
         seen, sought = self._seen, self._asked.sought(now)
         if seen.doubt:
             return await self._log.see(self._asked, now)
-        since = max(sought.since, last)
         try:
-            found = await self._log.newest(structs.replace(sought, since=since))
+            found = await self._log.newest(structs.replace(sought, since=max(sought.since, last)))
         except TradingError as fault:
             return Seen(seen.rows, seen.more, seen.late, str(fault))
-        known = {row.key: row for row in (*self._log.rows(found), *seen.rows) if row.at >= sought.since}
+        known = {row.key: row for row in (*self._log.rows(found, sought), *seen.rows) if row.at >= sought.since}
         rows = tuple(sorted(known.values(), key=lambda row: row.at, reverse=True))
         return Seen(rows[:ROWS], seen.more or len(rows) > ROWS, seen.late or found.late)
 
 
-def row_of(line: Line, at: datetime, hide: Veil) -> Row:
-    """Return a line as it is shown: shortened, without secrets."""
-    ours = line.unit.startswith("trading-")
-    veiled: Veil = hide if ours else lambda text: SECRETIVE.sub(r"\1***", hide(text))
+def veiled(line: Line, hide: Veil) -> Line:
+    """Return a line without secrets: in one of others what looks like one is starred out as well."""
+    hidden: Veil = hide if is_ours(line) else lambda text: SECRETIVE.sub(r"\1***", hide(text))
+    pairs = (hidden(f"{name}={value}").partition("=") for name, value in line.fields.items())
+    fields = {name: value for name, _, value in pairs}
+    return structs.replace(line, event=hidden(line.event), message=hidden(line.message), fields=fields)
+
+
+def tells(line: Line, sought: Sought) -> bool:
+    """Say whether what is looked for still stands in a veiled line; fields that are the journal's own do not count."""
+    told = {**as_record(line), **line.fields}
+    return all(told.get(name, value) == value for name, value in sought.fields.items()) and (
+        sought.text.casefold() in line.message.casefold()
+    )
+
+
+def row_of(line: Line, at: datetime) -> Row:
+    """Return a veiled line as it is shown: shortened."""
     said, _, trace = line.message.partition("\n")
-    fields = [veiled(f"{name}={value}").partition("=") for name, value in line.fields.items() if name != "exception"]
-    shown = tuple((short(name, VALUE), short(value, VALUE)) for name, _, value in fields[:MANY])
-    rest = line.fields.get("exception") or trace
-    if ours and fields:
+    fields = [(name, value) for name, value in line.fields.items() if name != "exception"]
+    if is_ours(line) and fields:
         said = line.event  # the message repeats the fields
     return Row(
         line.key,
         at,
         line.level,
         line.unit.removeprefix("trading-"),
-        short(veiled(said or line.event or UNTOLD), SAID),
-        shown,
-        short(veiled(rest), REST),
+        short(said or line.event or UNTOLD, SAID),
+        tuple((short(name, VALUE), short(value, VALUE)) for name, value in fields[:MANY]),
+        short(line.fields.get("exception") or trace, REST),
     )
+
+
+def is_ours(line: Line) -> bool:
+    return line.unit.startswith("trading-")
 
 
 def short(text: str, most: int) -> str:

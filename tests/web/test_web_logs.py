@@ -25,8 +25,23 @@ from app.config import Settings
 from app.errors import InputError
 from app.journal import OURS, Line
 from app.log import FOLDER, PRIORITIES, Kept, veil
+from app.logged import Sought
 from app.secret import Secret
-from app.web.tail import ALONE, FIELDS, KEPT, LONGEST, NAMES, ROWS, Log, Question, Row, question_of, row_of
+from app.web.tail import (
+    ALONE,
+    FIELDS,
+    KEPT,
+    LONGEST,
+    NAMES,
+    ROWS,
+    Log,
+    Question,
+    Row,
+    question_of,
+    row_of,
+    tells,
+    veiled,
+)
 
 NASTY = """<script>alert(1)</script>"'`><img src=x onerror=alert(1)>"""
 PLANTED = "planted-secret-4711"
@@ -133,7 +148,7 @@ def test_a_secret_is_shown_nowhere(before: str, after: str, place: str, ours: bo
     text = dict.fromkeys(("message", "field", "name", "trace"), "x") | {place: f"{before}{PLANTED}{after}"}
     fields = {text["name"]: text["field"], "exception": text["trace"]}
     line = Line(NOW, "trading-api" if ours else "nginx", "info", text["message"], text["message"], fields)
-    assert PLANTED not in str(row_of(line, NOW, veil([Secret(PLANTED)])))
+    assert PLANTED not in str(row_of(veiled(line, veil([Secret(PLANTED)])), NOW))
 
 
 @pytest.mark.parametrize(
@@ -144,17 +159,44 @@ def test_a_secret_is_shown_nowhere(before: str, after: str, place: str, ours: bo
         "Authorization: Bearer hunter2hunter2",
         "api_key: 'hunter2hunter2'",
         "secret = hunter2hunter2",
+        '{"user": "x", "password": "hunter2hunter2"}',
+        r"{\"password\": \"hunter2hunter2\"}",
+        "password='two words, hunter2'",
+        "cannot reach redis://user:hunter2@10.0.0.1:6379/0",
+        "smtps://hunter2@x:hunter2@mail.example.com",
     ],
 )
 def test_what_looks_like_a_secret_of_others_is_starred_out(text: str) -> None:
-    row = row_of(Line(NOW, "nginx", "info", text, text, {}), NOW, str)
+    row = row_of(veiled(Line(NOW, "nginx", "info", text, text, {}), str), NOW)
     assert "hunter2" not in row.said
     assert "***" in row.said
 
 
+@pytest.mark.parametrize("text", ["https://example.com/mail?to=a@b", "12 passes, https://example.com", "a@b ://"])
+def test_what_looks_like_no_secret_stays(text: str) -> None:
+    assert row_of(veiled(Line(NOW, "nginx", "info", text, text, {}), str), NOW).said == text
+
+
+@pytest.mark.parametrize(
+    ("sought", "found"),
+    [
+        (Sought(NOW, text="hunter2"), False),
+        (Sought(NOW, text="H"), True),
+        (Sought(NOW, text="PASSWORD=*"), True),
+        (Sought(NOW, fields={"token": "hunter2"}), False),
+        (Sought(NOW, fields={"message": "wHo? password=hunter2"}), False),
+        (Sought(NOW, fields={"path": "/x", "priority": "3"}), True),
+    ],
+)
+def test_a_secret_is_not_found_by_guessing_at_it(sought: Sought, found: bool) -> None:
+    said = "wHo? password=hunter2"
+    line = Line(NOW, "nginx", "info", said, said, {"token": "hunter2", "path": "/x"})
+    assert tells(veiled(line, str), sought) == found
+
+
 @given(st.text(max_size=3000), st.dictionaries(st.text(max_size=300), st.text(max_size=300), max_size=40))
 def test_a_row_is_bounded_whatever_was_logged(text: str, fields: dict[str, str]) -> None:
-    row = row_of(Line(NOW, "trading-api", "info", text, f"{text}\n{text * 3}", fields), NOW, str)
+    row = row_of(Line(NOW, "trading-api", "info", text, f"{text}\n{text * 3}", fields), NOW)
     assert len(row.said) + len(row.rest) + sum(len(name) + len(value) for name, value in row.fields) < 13_000
 
 
@@ -327,6 +369,12 @@ def test_no_secret_of_the_settings_is_shown(anna: Visitor) -> None:
     assert PLANTED not in page + anna.get("/logs").text
 
 
+@pytest.mark.parametrize("asked", [{"text": PLANTED}, {"text": PLANTED[:9].upper()}, {"field": f"key={PLANTED}"}])
+def test_no_secret_of_the_settings_is_found(anna: Visitor, asked: dict[str, str]) -> None:
+    assert shown(anna.get("/logs", asked).text) == []
+    assert shown(anna.get("/logs", {"text": "WENT"}).text) == ["a key *** went astray"]
+
+
 def test_the_stream_of_a_question_sends_its_lines_alone(running: Appliance, anna: Visitor) -> None:
     with anna.client.stream("GET", "/live/logs", params={"field": "case=stream"}) as stream:
         lines = stream.iter_lines()
@@ -358,7 +406,7 @@ def journal(place: Path, then: str) -> str:
 
 def test_on_a_machine_with_a_journal_that_is_asked(tmp_path: Path) -> None:
     entry = {"__REALTIME_TIMESTAMP": f"{datetime.now(UTC).timestamp() * 1e6:.0f}", "__CURSOR": "s=1", "PRIORITY": "3"}
-    entry |= {"SYSLOG_IDENTIFIER": "trading-engine", "MESSAGE": "trading halted rule=<b>x", "RULE": "<b>x"}
+    entry |= {"SYSLOG_IDENTIFIER": "trading-engine", "MESSAGE": "trading halted rule=<b>-x", "RULE": "<b>-x"}
     (tmp_path / "entries").write_text(json.dumps(entry | {"EVENT": "trading halted"}) + "\n")
     path = journal(tmp_path, f'printf "%s\\n" "$@" > {tmp_path}/asked; cat {tmp_path}/entries')
     with appliance(tmp_path, redis=False, engine=False, PATH=path) as machine:
@@ -366,7 +414,7 @@ def test_on_a_machine_with_a_journal_that_is_asked(tmp_path: Path) -> None:
         with opened(machine, "anna") as one:
             page = one.get("/logs", {"level": "error", "unit": "engine", "text": "-x"}).text
     assert shown(page) == ["trading halted"]
-    assert "rule=&lt;b&gt;x" in page
+    assert "rule=&lt;b&gt;-x" in page
     assert "the journal of this machine" in page
     asked = (tmp_path / "asked").read_text().splitlines()
     assert {"--unit=trading-engine", "--priority=3", "--reverse", "--grep=\\-x"} <= set(asked)
