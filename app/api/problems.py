@@ -109,6 +109,11 @@ STATUS: Mapping[type[TradingError], int] = {
 }
 
 
+def status_of(error: TradingError) -> int:
+    """Return the HTTP status of an error: that of its kind, or of the nearest kind that its own belongs to."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
     """Return the description of these errors, and of those that any call can meet, for the OpenAPI document."""
     return {
@@ -120,7 +125,7 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 def trading_problem(request: Request[Any, Any, Any], error: TradingError) -> Answer[ProblemAnswer]:
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    status = status_of(error)
     if status == 500:
         get_logger().error("request failed", path=request.url.path, exc_info=error)
     return problem(request, status, error.code, str(error))

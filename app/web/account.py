@@ -11,7 +11,7 @@ from litestar.response import Redirect
 
 from app.api.auth import SESSION
 from app.api.call import Call
-from app.api.problems import STATUS
+from app.api.problems import status_of
 from app.errors import InputError, TimedOut, TooManyTries, TradingError, WrongPassword
 from app.signins import LONGEST
 from app.web.room import Page, Room, Shown, told
@@ -118,7 +118,7 @@ async def shown(request: Call, fault: TradingError | None = None) -> Response[st
         "events": mine,
         "error": str(fault) if fault else "",
     }
-    status = STATUS[type(fault)] if fault else HTTPStatus.OK
+    status = status_of(fault) if fault else HTTPStatus.OK
     wait = fault.seconds if isinstance(fault, TooManyTries) else 0
     return room.draw(request, person_of(request), "account.html", {**await room.common(), **said}, status, wait=wait)
 

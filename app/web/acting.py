@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from app.api.call import Call
 from app.api.commands import give
-from app.api.problems import STATUS, NotFound
+from app.api.problems import NotFound, status_of
 from app.errors import InputError, TradingError
 from app.schemas import OperatorRequest
 from app.web.room import Room
@@ -77,8 +77,7 @@ async def act(request: Call, person: NamedDependency[Person], name: FromPath[str
     try:
         said, status = await carry_out(request, person, name)
     except TradingError as error:
-        fault = str(error)
-        status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+        fault, status = str(error), status_of(error)
     shown = {"said": said, "fault": fault, "waiting": status == WAITING}
     if request.headers.get("hx-request"):
         return room.draw(request, person, "parts/said.html", shown, status)

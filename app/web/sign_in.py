@@ -15,7 +15,7 @@ from litestar.response import Redirect
 
 from app.api.auth import KNOWN, SESSION
 from app.api.call import Call
-from app.api.problems import STATUS, Busy
+from app.api.problems import Busy, status_of
 from app.errors import Refused, TooManyTries, TradingError, WrongPassword
 from app.signins import ASKING, KNOWN_FOR, LONGEST, SCREEN
 from app.web.room import Room, Shown, told
@@ -82,7 +82,7 @@ def entrance(
     cookies: Sequence[Cookie] = (),
 ) -> Response[str]:
     """Return the page that asks for name and password, with what was wrong the last time."""
-    status = STATUS[type(fault)] if fault else 200
+    status = status_of(fault) if fault else 200
     given = {"after": after, "name": name, "error": str(fault or ""), "csrf_token": form_word(request)}
     return shown(request, "sign_in.html", given, status, cookies=cookies, wait=wait)
 
@@ -116,7 +116,7 @@ async def ask_for_screen(request: Call) -> Response[str] | Redirect:
         token = await DESK.do(sign_ins_of(request).ask_for_screen, asker_of(request))
     except (Refused, Busy) as fault:
         said = {"code": None, "error": str(fault), "signed_in": False, "csrf_token": form_word(request)}
-        return shown(request, "sign_in_wall.html", said, STATUS[type(fault)])
+        return shown(request, "sign_in_wall.html", said, status_of(fault))
     cookie = made_cookie(request, SESSION, token, int((ASKING + SCREEN).total_seconds()))
     return gone_to("/wall", cookie)
 
