@@ -15,7 +15,7 @@ from litestar.params import FromPath, FromQuery
 from msgspec import Struct
 
 from app.api.call import Call
-from app.api.commands import give
+from app.api.commands import carry
 from app.api.problems import NotFound, status_of
 from app.errors import InputError, TradingError
 from app.schemas import OperatorRequest
@@ -96,7 +96,7 @@ async def carry_out(request: Call, person: Person, name: str) -> tuple[str, int]
     if asked.of_strategy and not strategy:
         raise InputError("the form does not name a strategy; load the page again")
     arguments = {"strategy": strategy} if asked.of_strategy else None
-    answer = await give(request, name, OperatorRequest(reason, person.name), key_of(form.get("key")), arguments)
+    answer = await carry(request, name, OperatorRequest(reason, person.name), key_of(form.get("key")), arguments)
     return answer.content.message, answer.status_code or 200
 
 
