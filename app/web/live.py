@@ -13,7 +13,7 @@ from app.log import get_logger
 
 EVERY = 1.0  # seconds between two pictures
 BEAT = 2  # pictures between two beats
-HELLO = b"retry: 1000\n\n"
+HELLO = b"retry: 1000\n\n"  # it opens the answer; how soon our own page asks again stands in its htmx-config
 Draw = Callable[[], Awaitable[dict[str, str]]]
 
 

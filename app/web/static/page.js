@@ -2,6 +2,8 @@
 "use strict";
 
 const SILENCE = 7000; // ms without a beat after which what is shown may be old
+const GRACE = 4000; // ms in which a page that comes to the front may be brought up to date before it says that it is old
+const AGAIN = 3000; // ms between two tries to get a line where there never was one
 const kept = {
   get(name, otherwise) {
     try {
@@ -49,7 +51,10 @@ function writeTimes(place = document) {
 // -- the line --------------------------------------------------------------------------------------------------------
 
 const line = document.getElementById("line");
-let heard = Date.now();
+const wire = document.getElementById("wire"); // none on a page that is not kept current
+let heard = Date.now(); // when what is shown was of now
+let patientUntil = 0;
+let tried = Date.now(); // when a line was last got, or given up
 
 function alive() {
   heard = Date.now();
@@ -59,18 +64,39 @@ function alive() {
 
 function watchLine() {
   writeTimes();
-  if (document.hidden || Date.now() - heard < SILENCE || !document.getElementById("wire")) return;
-  if (line.hidden) {
+  if (document.hidden || !wire) return; // a page in the background does not listen; it comes back by itself
+  const now = Date.now();
+  const silent = now - heard >= SILENCE;
+  if (silent && now >= patientUntil && line.hidden) {
     line.textContent = `No connection to the appliance: what you see is from ${written(new Date(heard), "full")}. `
       + "Trying again.";
     line.hidden = false;
     document.documentElement.dataset.line = "cut";
   }
+  tryAgain(now, silent);
+}
+
+// A line that ends is asked for again by htmx. One that hangs without an end, as after a walk into another network, and
+// one that never began, are left to us.
+function tryAgain(now, silent) {
+  const connection = wire._htmx?.sse;
+  if (connection) {
+    if (!silent || !connection.reader || now - tried < SILENCE) return;
+    tried = now;
+    connection.reader.cancel();
+  } else if (window.htmx && now - tried >= AGAIN && !wire.classList.contains("htmx-request")) {
+    tried = now;
+    const timeout = htmx.config.sse.connectTimeout;
+    htmx.ajax("GET", wire.getAttribute("hx-sse:connect"), { source: wire, timeout });
+  }
 }
 
 document.addEventListener("beat", alive);
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) heard = Date.now(); // a page in the background does not listen; it comes back by itself
+  patientUntil = Date.now() + GRACE;
+});
+document.addEventListener("htmx:sse:after:connection", () => {
+  tried = Date.now();
 });
 document.addEventListener("htmx:sse:error", (event) => {
   if (event.detail.status === 401) location.reload(); // the session is over: that leads to the sign-in, and back here
@@ -102,9 +128,43 @@ function renewKeys(place) {
   }
 }
 
+// A form that got no answer keeps its key: whether it was carried out is not known, and pressed again it stays one.
 document.addEventListener("submit", (event) => {
-  if (event.target.closest("dialog")?.querySelector("[role=status]")?.childElementCount) renewKeys(event.target);
+  const said = saidOf(event.target);
+  if (said?.childElementCount && !said.querySelector("[data-open]")) renewKeys(event.target);
 }, true);
+
+// -- what is said of a form in a dialog while nobody has answered it --------------------------------------------------
+
+function saidOf(form) {
+  return form.closest?.("dialog")?.querySelector("[role=status]");
+}
+
+function say(place, text, tone) {
+  const words = document.createElement("p");
+  words.textContent = text;
+  words.className = tone;
+  words.dataset.open = "";
+  place.replaceChildren(words);
+}
+
+document.addEventListener("htmx:before:request", (event) => {
+  const said = saidOf(event.target);
+  if (said) say(said, said.dataset.waiting, "note");
+});
+document.addEventListener("htmx:error", (event) => {
+  const said = saidOf(event.target);
+  if (said) say(said, said.dataset.unanswered, "banner critical");
+});
+// What a proxy says before a dead process is no answer; nor is what comes in the place of a line.
+document.addEventListener("htmx:after:request", (event) => {
+  const { hx, text } = event.detail.ctx;
+  const said = saidOf(event.target);
+  const foreign = said ? !text.includes('class="banner') : event.target === wire;
+  if (!foreign || hx.redirect) return;
+  event.preventDefault();
+  if (said) say(said, said.dataset.unanswered, "banner critical");
+});
 
 // -- choices ---------------------------------------------------------------------------------------------------------
 
