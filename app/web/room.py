@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response
 from litestar.datastructures import Cookie
 from litestar.exceptions import HTTPException
-from markupsafe import escape
+from markupsafe import Markup, escape
 from msgspec import Struct
 
 from app import __version__, queries, watcher
@@ -31,7 +31,7 @@ from app.web.glance import Watch
 from app.web.live import Live
 from app.web.signing import Person, ask_to_sign_in, csrf_token
 from app.web.tail import Log
-from app.web.words import FILTERS
+from app.web.words import FILTERS, when
 
 TEMPLATES = Path(__file__).parent / "templates"
 WATCH_SECONDS = 3.0  # for which what the watcher left is not read again
@@ -146,7 +146,7 @@ class Room:
             "tiles": answers,
             "verdict": glance.verdict(answers),
             "status": queries.status(self.view, self.shared.settings),
-            "still": self.view.fault or queries.standstill(self.view),
+            "still": standstill(self.view),
             "marked_at": self.view.book.marked_at if self.view.book.seq else None,
         }
 
@@ -230,6 +230,17 @@ class Room:
             return {part: self.templates.get_template(name).render(shown) for part, name in named.items()}
 
         return draw
+
+
+def standstill(view: View) -> Markup | str | None:
+    """Say why no engine would act on anything now, None if one would.
+
+    Of a loop that hangs it says since when, not for how long: a screen reader reads each change of it out.
+    """
+    since = None if view.fault else queries.stuck_since(view)
+    if since is not None:
+        return Markup("the engine's loop has not moved since {}").format(when(since, "full"))
+    return view.fault or queries.standstill(view)
 
 
 def form_key() -> str:
