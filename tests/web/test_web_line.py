@@ -192,9 +192,13 @@ def providers() -> Iterator[dict[str, str]]:
         trader.start()
         try:
             yield {
-                "TARGET_SYMBOLS": "BTC/USD",
+                "TARGET_SYMBOLS": "BTC/USD,ETH/USD",  # one is traded; for the other one a quote is asked for
                 "MARKET_DATA": "live",
                 "WARMUP_BARS": "5",
+                "FEED_SILENCE": "1",
+                "FEED_LOST": "3",
+                "FEED_RETURN": "3",
+                "FEED_POLL": "1",
                 "FINNHUB_API_KEY": finnhub.key,
                 "FINNHUB_URL": first.http_url,
                 "FINNHUB_WS_URL": first.ws_url,
