@@ -170,12 +170,12 @@ MAY_IMPORT = {
     "web.assets": "api.call api.problems errors",
     "web.asking": "api.call api.problems errands errors log web.room web.signing",
     "web.books": "errors history schemas view",
-    "web.glance": "config errors queries schemas view watched watcher",
+    "web.glance": "config errors queries schemas view watched watcher web.words",
     "web.ledgers": "api.call history queries schemas web.books web.room web.signing web.stops",
     "web.live": "log",
     "web.logs": "api.call api.trading clock web.ledgers web.room web.signing web.tail web.wire",
     "web.looks": "history queries schemas web.room",
-    "web.ops": "errands watched watcher web.room",
+    "web.ops": "errands watched watcher web.room web.words",
     "web.overview": "clock history ledger performance queries view web.room",
     "web.packing": "",
     "web.pages": "api.call api.problems errors performance web.account web.achieved web.acting web.asking "
@@ -188,7 +188,7 @@ MAY_IMPORT = {
     "web.stops": "holdings limits schemas",
     "web.tail": "app config errors journal log logged machine",
     "web.wire": "api.call api.door api.problems web.room web.signing",
-    "web.words": "",
+    "web.words": "watched",
     "main": "api.call api.commands api.described api.door api.events api.health api.market api.metrics api.ops "
     "api.problems api.questions api.trading cache config ending log memory signins tokens view web.account web.assets "
     "web.packing web.pages web.room web.sign_in web.signing",

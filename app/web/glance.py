@@ -7,7 +7,6 @@ be absent: it is no trouble of now, and no comfort either.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from msgspec import Struct
 
@@ -18,10 +17,8 @@ from app.schemas import StatusAnswer
 from app.view import View
 from app.watched import AlertAnswer, BackupAnswer, CheckAnswer
 from app.watcher import Known, worst
+from app.web.words import LEVELS, RANKS, Level
 
-Level = Literal["ok", "warn", "critical", "unknown", "none"]
-LEVELS: dict[str, Level] = {"OK": "ok", "WARN": "warn", "CRITICAL": "critical", "UNKNOWN": "unknown"}
-RANKS: tuple[Level, ...] = ("none", "ok", "unknown", "warn", "critical")
 OF_BACKUP = frozenset({"storage", "archive", "ledger", "drill"})
 OF_TRADING = frozenset({"api", "live", "ready", "loop", "trading", "orders", "providers", "loss", "no_trade"})
 CLOSE = 0.8  # of a limit; from there on it is worth a look

@@ -9,14 +9,15 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 
 from app import errands, watched, watcher
 from app.watched import ChangeAnswer, DiskAnswer, JobAnswer, LeakAnswer, MeasureAnswer, ReportAnswer, Status
-from app.watcher import Known, worst
+from app.watcher import RANKS, Known, worst
 from app.web.room import Page, Room, Shown
+from app.web.words import LEVELS, Level
 
 ALERTS = 20  # that are listed
 BACKUPS = 12
@@ -24,7 +25,6 @@ HOUR = timedelta(hours=1)
 HOURS = 24  # cells of a history; the watcher tells of no more
 REPORTS = ("morning", "evening", "weekly", "monthly")
 DRILL = "drill"
-RANKS = ("CRITICAL", "WARN", "UNKNOWN", "OK")
 TIMER = ".timer"
 WIDE, HIGH = 240, 60  # of a plot, in its own units
 DAY = 86_400.0  # seconds
@@ -39,8 +39,6 @@ TOPICS: dict[str, type[Struct]] = {
     "machine": watched.MachineAnswer,
     "reports": watched.ReportAnswer,
 }
-Level = Literal["ok", "warn", "critical", "unknown", "none"]
-LEVELS: dict[Status, Level] = {"OK": "ok", "WARN": "warn", "CRITICAL": "critical", "UNKNOWN": "unknown"}
 
 
 class Cell(Struct, frozen=True):
@@ -69,7 +67,7 @@ async def look(room: Room) -> Shown:
     """Return all that the page shows."""
     watch = await room.watch()
     known = await asyncio.to_thread(read, room)
-    checks = sorted(watch.checks.items, key=lambda one: (RANKS.index(one.status), one.name))
+    checks = sorted(watch.checks.items, key=lambda one: (-RANKS.index(one.status), one.name))
     now = room.view.wall()
     until = watch.checks.at if watch.checks.doubt and watch.checks.at else now
     alerts = sorted(watch.alerts.items, key=lambda one: (one.ended is not None, -one.since.timestamp()))
@@ -178,7 +176,7 @@ def _point(along: float, share: float) -> str:
 def slopes(lives: Sequence[LeakAnswer]) -> list[tuple[LeakAnswer, MeasureAnswer]]:
     """Return what was measured of each process, what leaks first."""
     found = [(life, measure) for life in lives for measure in life.measures]
-    return sorted(found, key=lambda pair: (not pair[1].leaking, RANKS.index(pair[1].status)))
+    return sorted(found, key=lambda pair: (not pair[1].leaking, -RANKS.index(pair[1].status)))
 
 
 def by_job(reports: Sequence[ReportAnswer]) -> dict[str, list[tuple[str, ReportAnswer]]]:

@@ -1,4 +1,4 @@
-"""How figures and times are written on a page: money to the cent, signs that are read aloud, unknown as a dash.
+"""How levels, figures and times are written on a page: money to the cent, signs that are read aloud, unknown as a dash.
 
 A sign is a character and a colour, never a colour alone. A time is written in UTC; the browser turns it into local time
 for whoever chose that, and into an age where a page asks for one.
@@ -10,9 +10,33 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from math import isfinite
 from shlex import quote
+from typing import Literal
 
 from markupsafe import Markup
+from msgspec import Struct
 
+from app.watched import Status
+
+Level = Literal["none", "ok", "warn", "unknown", "critical"]
+
+
+class Sign(Struct, frozen=True):
+    """How a level is shown beside its colour: its mark, and what a screen reader says in the place of that."""
+
+    mark: str
+    said: str
+
+
+# From the best to the worst, in the order of the watcher: what nobody knows may be worse than what warns.
+SIGNS: dict[Level, Sign] = {
+    "none": Sign("\N{EN DASH}", "absent"),
+    "ok": Sign("\N{CHECK MARK}", "all right"),
+    "warn": Sign("!", "warning"),
+    "unknown": Sign("?", "unknown"),
+    "critical": Sign("\N{MULTIPLICATION X}", "critical"),
+}
+RANKS: tuple[Level, ...] = tuple(SIGNS)
+LEVELS: dict[Status, Level] = {"OK": "ok", "WARN": "warn", "UNKNOWN": "unknown", "CRITICAL": "critical"}
 UNKNOWN = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 CENT = Decimal("0.01")
@@ -113,6 +137,21 @@ def moment(text: object) -> Markup | str:
     return when(at if at.tzinfo else at.replace(tzinfo=UTC), "full")
 
 
+def rank(of: Level) -> int:
+    """Return a number that is the higher the worse a level is."""
+    return RANKS.index(of)
+
+
+def level(status: Status) -> Level:
+    """Return the level of a status of the watcher."""
+    return LEVELS.get(status, "unknown")
+
+
+def sign(of: Level) -> Sign:
+    """Return the sign of a level."""
+    return SIGNS[of]
+
+
 def _unknown(value: Figure) -> bool:
     return value is None or not isfinite(value)
 
@@ -131,4 +170,6 @@ FILTERS = {
     "size": size,
     "moment": moment,
     "quoted": quote,
+    "level": level,
+    "sign": sign,
 }

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from app import watcher
 from app.watched import AlertAnswer, BackupAnswer, CheckAnswer, Status
 from app.watcher import Known
-from app.web import glance
+from app.web import glance, words
 from app.web.glance import Tile, Watch
 
 NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
@@ -29,6 +30,10 @@ def watch(*checks: CheckAnswer, alerts: Known[Any] | None = None, backups: Known
 
 def tile(name: str, level: Any) -> Tile:
     return Tile(name, level, level, f"{name} is {level}")
+
+
+def test_levels_have_the_order_of_the_watchers_statuses() -> None:
+    assert [words.LEVELS[status] for status in watcher.RANKS] == [one for one in words.RANKS if one != "none"]
 
 
 def test_a_watcher_that_does_not_look_makes_host_backup_and_alerts_unknown() -> None:
@@ -79,7 +84,7 @@ def test_open_alerts_are_counted_with_who_took_them_on() -> None:
         (("ok", "none"), "ok"),
         (("none",), "none"),
         (("ok", "unknown"), "unknown"),
-        (("unknown", "warn"), "warn"),
+        (("unknown", "warn"), "unknown"),
         (("warn", "critical", "unknown"), "critical"),
         ((), "unknown"),
     ],
