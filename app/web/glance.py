@@ -6,7 +6,7 @@ be absent: it is no trouble of now, and no comfort either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -16,13 +16,25 @@ from app.errors import TradingError
 from app.schemas import StatusAnswer
 from app.view import View
 from app.watched import AlertAnswer, BackupAnswer, CheckAnswer
-from app.watcher import Known, worst
-from app.web.words import LEVELS, RANKS, Level
+from app.watcher import RANKS, Known, worst
+from app.web.words import LEVELS, Level, rank
 
 OF_BACKUP = frozenset({"storage", "archive", "ledger", "drill"})
-OF_TRADING = frozenset({"api", "live", "ready", "loop", "trading", "orders", "providers", "loss", "no_trade"})
+OF_TRADING = frozenset({"orders", "loss", "no_trade"})
+OF_FEED = frozenset({"providers"})
+# What the page sees itself, and sooner: a halt that was released is no halt until the watcher looks again.
+SEEN_HERE = frozenset({"api", "live", "ready", "loop", "trading"})
+OF_OTHERS = OF_BACKUP | OF_TRADING | OF_FEED | SEEN_HERE
 CLOSE = 0.8  # of a limit; from there on it is worth a look
 STATES: dict[str, Level] = {"active": "ok", "reducing": "warn", "stopped": "warn", "reconciling": "warn"}
+HEADLINES: dict[Level, str] = {
+    "ok": "Everything is all right",
+    "none": "Nothing is known",
+    "unknown": "Not everything is known",
+    "warn": "Something wants a look",
+    "critical": "Something is wrong",
+}
+BOTH = "Something wants a look, and not everything is known"
 
 
 class Tile(Struct, frozen=True):
@@ -51,44 +63,67 @@ class Verdict(Struct, frozen=True):
     reasons: list[str]
 
 
+class Concern(Struct, frozen=True):
+    """Something that is not well: how bad it is, in a sentence, and the page that says more."""
+
+    level: Level
+    text: str
+    page: str
+
+
 def tiles(view: View, settings: Settings, watch: Watch) -> list[Tile]:
     status = queries.status(view, settings)
-    return [trading(view, status), feed(view), risk(view, status), host(watch), backup(watch), alerts(watch)]
+    return [
+        trading(view, status, watch),
+        feed(view, watch),
+        risk(view, status),
+        host(watch),
+        backup(watch),
+        alerts(watch),
+    ]
 
 
 def verdict(answers: Sequence[Tile]) -> Verdict:
     """Sum answers up: as bad as the worst of them."""
-    level: Level = max((one.level for one in answers), key=RANKS.index, default="unknown")
+    level: Level = max((one.level for one in answers), key=rank, default="unknown")
     bad = [one for one in answers if one.level in ("critical", "warn", "unknown")]
-    bad.sort(key=lambda one: RANKS.index(one.level), reverse=True)
-    headlines = {
-        "ok": "Everything is all right",
-        "none": "Nothing is known",
-        "unknown": "Not everything is known",
-        "warn": "Something wants a look",
-        "critical": "Something is wrong",
-    }
-    return Verdict(level, headlines[level], [f"{one.name}: {one.why}" for one in bad])
+    bad.sort(key=lambda one: rank(one.level), reverse=True)
+    both = {one.level for one in bad} == {"unknown", "warn"}
+    return Verdict(level, BOTH if both else HEADLINES[level], [f"{one.name}: {one.why}" for one in bad])
 
 
-def trading(view: View, status: StatusAnswer) -> Tile:
+def trading(view: View, status: StatusAnswer, watch: Watch) -> Tile:
+    """Does it trade? Everything that is in its way is told, the worst first."""
     still = queries.broken(view)[:1] if not status.engine_running or view.fault else []
     if still:
         return Tile("Trading", "critical", "down", still[0], "/explain")
-    why = f": {status.reason}" if status.reason else ""
+    found = [*_of_state(status), *_of_book(view), *_of_checks(watch, OF_TRADING)]
+    if found:
+        return _tile("Trading", found, status.state)
+    number = status.strategies_running
+    why = f"{number} strategies run, {status.open_positions} positions are open"
+    return Tile("Trading", "ok", status.state, why, "/trading")
+
+
+def _of_state(status: StatusAnswer) -> Iterator[Concern]:
     if status.state != "active":
-        level = STATES.get(status.state, "critical")
-        return Tile("Trading", level, status.state, f"trading is {status.state}{why}", "/risk")
+        why = f": {status.reason}" if status.reason else ""
+        yield Concern(STATES.get(status.state, "critical"), f"trading is {status.state}{why}", "/risk")
+
+
+def _of_book(view: View) -> Iterator[Concern]:
+    """Say what the books tell of that somebody should know although trading may go on."""
+    unknown = [one.order.id for one in view.book.orders.values() if one.status == "unknown"]
+    if unknown:
+        text = f"the broker did not say what became of {', '.join(unknown)}"
+        yield Concern("warn", text, "/trading?book=orders")
     sick = [name for name, one in view.book.left_out.items() if one.rule == "quarantine"]
     if sick:
-        return Tile("Trading", "warn", "active", f"in quarantine: {', '.join(sick)}", "/strategies")
-    number = status.strategies_running
-    return Tile(
-        "Trading", "ok", "active", f"{number} strategies run, {status.open_positions} positions are open", "/trading"
-    )
+        yield Concern("warn", f"in quarantine: {', '.join(sick)}", "/strategies")
 
 
-def feed(view: View) -> Tile:
+def feed(view: View, watch: Watch) -> Tile:
+    """Do prices come, from whom they should, and do their plans still allow it?"""
     if view.snapshot is None:
         silent = queries.is_running(view) and not view.cache.connected
         why = "Redis does not answer; trading does not need it" if silent else "the engine shows no prices now"
@@ -96,8 +131,9 @@ def feed(view: View) -> Tile:
     starved, bad = queries.unfed(view), queries.fed_badly(view)
     if starved:
         return Tile("Feed", "critical", "no prices", starved, "/feed")
-    if bad:
-        return Tile("Feed", "warn", "impaired", bad[0] + (f"; {len(bad) - 1} more" if bad[1:] else ""), "/feed")
+    found = [Concern("warn", text, "/feed") for text in _cut(bad)] + list(_of_checks(watch, OF_FEED))
+    if found:
+        return _tile("Feed", found, "impaired")
     names = ", ".join(one.name for one in view.snapshot.providers)
     return Tile("Feed", "ok", "live", f"{len(view.snapshot.quotes)} symbols by {names or 'no provider'}", "/feed")
 
@@ -127,8 +163,8 @@ def risk(view: View, status: StatusAnswer) -> Tile:
 def host(watch: Watch) -> Tile:
     if watch.checks.doubt:
         return Tile("Host", "unknown", "unknown", watch.checks.doubt, "/ops")
-    mine = [one for one in watch.checks.items if one.name not in OF_BACKUP | OF_TRADING]
-    return _of_checks("Host", mine, "checks are well")
+    mine = [one for one in watch.checks.items if one.name not in OF_OTHERS]
+    return _of_all("Host", mine, "checks are well")
 
 
 def backup(watch: Watch) -> Tile:
@@ -137,7 +173,7 @@ def backup(watch: Watch) -> Tile:
         return Tile("Backup", "unknown", "unknown", watch.checks.doubt, "/ops")
     if not mine and not watch.backups.items:
         return Tile("Backup", "none", "none here", "no backup is set up on this machine", "/ops")
-    found = _of_checks("Backup", mine, "checks of backups are well")
+    found = _of_all("Backup", mine, "checks of backups are well")
     newest = max((one.at for one in watch.backups.items if one.verified), default=None)
     if found.level == "ok" and newest is None:
         return Tile("Backup", "unknown", "unknown", "no verified backup is known", "/ops")
@@ -150,7 +186,8 @@ def alerts(watch: Watch) -> Tile:
     active = [one for one in watch.alerts.items if one.ended is None]
     if not active:
         return Tile("Alerts", "ok", "none", "no alert is open", "/ops")
-    level = LEVELS[worst([one.status for one in active])]
+    active.sort(key=lambda one: RANKS.index(one.status), reverse=True)
+    level = LEVELS[active[0].status]
     names = ", ".join(one.name for one in active[:3]) + (f" and {len(active) - 3} more" if active[3:] else "")
     taken = sum(one.acknowledged is not None or one.silenced is not None for one in active)
     why = f"{names}; {taken} taken on or silenced" if taken else names
@@ -162,12 +199,35 @@ def named(rule: str) -> str:
     return rule.replace("_", " ")
 
 
-def _of_checks(name: str, checks: Sequence[CheckAnswer], well: str) -> Tile:
-    level = LEVELS[worst([one.status for one in checks])]
-    bad = [one for one in checks if LEVELS[one.status] == level]
-    if level == "ok":
-        return Tile(name, "ok", "well", f"{len(checks)} {well}", "/ops")
+def _of_all(name: str, checks: Sequence[CheckAnswer], well: str) -> Tile:
     if not checks:
         return Tile(name, "unknown", "unknown", "no check looks at it", "/ops")
-    more = f"; {len(bad) - 1} more" if bad[1:] else ""
-    return Tile(name, level, {"warn": "look"}.get(level, level), f"{bad[0].name}: {bad[0].summary}{more}", "/ops")
+    level = LEVELS[worst([one.status for one in checks])]
+    if level == "ok":
+        return Tile(name, "ok", "well", f"{len(checks)} {well}", "/ops")
+    return _tile(name, list(_bad(checks)), {"warn": "look"}.get(level, level))
+
+
+def _of_checks(watch: Watch, names: frozenset[str]) -> Iterator[Concern]:
+    """Say what checks found that are not of the host; of a watcher that does not look, the host tells."""
+    if not watch.checks.doubt:
+        yield from _bad([one for one in watch.checks.items if one.name in names])
+
+
+def _bad(checks: Sequence[CheckAnswer]) -> Iterator[Concern]:
+    """Name of each level that is not well one check, with the number of the others."""
+    for status in reversed(RANKS[1:]):
+        these = [f"{one.name}: {one.summary}" for one in checks if one.status == status]
+        for text in _cut(these):
+            yield Concern(LEVELS[status], text, "/ops")
+
+
+def _cut(texts: Sequence[str]) -> list[str]:
+    """Return the first text, with the number of the others."""
+    return [texts[0] + (f"; {len(texts) - 1} more" if texts[1:] else "")] if texts else []
+
+
+def _tile(name: str, found: Sequence[Concern], word: str) -> Tile:
+    """Make a tile of all that is not well, the worst first."""
+    told = sorted(found, key=lambda one: rank(one.level), reverse=True)
+    return Tile(name, told[0].level, word, "; ".join(one.text for one in told), told[0].page)
