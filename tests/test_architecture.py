@@ -170,7 +170,7 @@ MAY_IMPORT = {
     "web.assets": "api.call api.problems errors",
     "web.asking": "api.call api.problems errands errors log web.room web.signing",
     "web.books": "errors history schemas view",
-    "web.glance": "config errors queries schemas view watched watcher web.words",
+    "web.glance": "config errors queries schemas view watched watcher web.rules web.words",
     "web.ledgers": "api.call history queries schemas web.books web.room web.signing web.stops",
     "web.live": "log",
     "web.logs": "api.call api.trading clock web.ledgers web.room web.signing web.tail web.wire",
@@ -183,6 +183,7 @@ MAY_IMPORT = {
     "web.reading": "api.call api.problems watched watcher web.room web.signing",
     "web.room": "app api.auth api.call api.problems errors queries schemas view watched watcher web.assets web.glance "
     "web.live web.signing web.tail web.words",
+    "web.rules": "schemas web.words",
     "web.sign_in": f"{DOOR} signins web.room web.signing",
     "web.signing": f"{DOOR} passwords signins",
     "web.stops": "holdings limits schemas",

@@ -17,6 +17,7 @@ from app.schemas import StatusAnswer
 from app.view import View
 from app.watched import AlertAnswer, BackupAnswer, CheckAnswer
 from app.watcher import RANKS, Known, worst
+from app.web.rules import WITHIN, Use, uses
 from app.web.words import LEVELS, Level, rank
 
 OF_BACKUP = frozenset({"storage", "archive", "ledger", "drill"})
@@ -25,8 +26,8 @@ OF_FEED = frozenset({"providers"})
 # What the page sees itself, and sooner: a halt that was released is no halt until the watcher looks again.
 SEEN_HERE = frozenset({"api", "live", "ready", "loop", "trading"})
 OF_OTHERS = OF_BACKUP | OF_TRADING | OF_FEED | SEEN_HERE
-CLOSE = 0.8  # of a limit; from there on it is worth a look
 STATES: dict[str, Level] = {"active": "ok", "reducing": "warn", "stopped": "warn", "reconciling": "warn"}
+NEAR = {"close": "close", "reached": "at its limit"}
 HEADLINES: dict[Level, str] = {
     "ok": "Everything is all right",
     "none": "Nothing is known",
@@ -76,7 +77,7 @@ def tiles(view: View, settings: Settings, watch: Watch) -> list[Tile]:
     return [
         trading(view, status, watch),
         feed(view, watch),
-        risk(view, status),
+        risk(view),
         host(watch),
         backup(watch),
         alerts(watch),
@@ -138,26 +139,31 @@ def feed(view: View, watch: Watch) -> Tile:
     return Tile("Feed", "ok", "live", f"{len(view.snapshot.quotes)} symbols by {names or 'no provider'}", "/feed")
 
 
-def risk(view: View, status: StatusAnswer) -> Tile:
+def risk(view: View) -> Tile:
+    """Is a limit of loss, of fall or of pace near? A cap that is full keeps entries out, as it is meant to."""
+    halted = view.book.halted
+    if halted:
+        return Tile("Risk", "critical", "halted", queries.said(halted), "/risk")
     try:
-        limits = queries.limits(view)
+        found = uses(queries.limits(view))
     except TradingError:
         return Tile("Risk", "unknown", "unknown", "how much of the limits is used is not known now", "/risk")
-    if status.state == "halted":
-        return Tile("Risk", "critical", "halted", status.reason or "trading is halted", "/risk")
-    untold = [one.rule for one in limits if one.used is None]
-    if untold:
-        return Tile("Risk", "unknown", "unknown", f"not known how much is used of {untold[0]}", "/risk")
-    used = [(one.used / one.limit if one.limit else 1.0, one.rule) for one in limits if one.used is not None]
-    if not used:
+    if not found:
         return Tile("Risk", "warn", "no limits", "no limit of the account is set", "/risk")
-    share, rule = max(used)
-    why = f"{named(rule)} is used to {share:.0%}"
-    if share >= CLOSE:
-        return Tile(
-            "Risk", "critical" if share >= 1 else "warn", "at its limit" if share >= 1 else "close", why, "/risk"
-        )
-    return Tile("Risk", "ok", "within limits", f"the closest: {why}", "/risk")
+    return _of_limits(found)
+
+
+def _of_limits(found: Sequence[Use]) -> Tile:
+    """Sum limits up: which of them nobody knows, the one that is closest to an alarm, and which caps are full."""
+    closest = max([one for one in found if not one.cap] or found, key=lambda one: (rank(one.level), one.share or 0.0))
+    told = [f"{named(one.rule)} is not known" for one in found if one.share is None]
+    if closest.share is not None:
+        told.append(f"the closest: {named(closest.rule)} is used to {closest.share:.0%}")
+    full = [one for one in found if one.cap and one is not closest and one.share is not None and one.word != WITHIN]
+    told += [f"{named(one.rule)} is {one.word}" for one in full]
+    level: Level = max((one.level for one in found), key=rank)
+    word = "unknown" if level == "unknown" else NEAR.get(closest.word, "within limits")
+    return Tile("Risk", level, word, "; ".join(told), "/risk")
 
 
 def host(watch: Watch) -> Tile:

@@ -219,6 +219,58 @@ def test_prices_of_all_symbols_are_well(tmp_path: Path) -> None:
     assert (found.level, found.word) == ("ok", "live")
 
 
+# -- risk ---------------------------------------------------------------------------------------------------------
+
+
+def risk_of(directory: Path, *headroom: Headroom) -> Tile:
+    return glance.risk(viewed(directory, House(Puppet()).account, showing(headroom=headroom)))
+
+
+def test_limits_that_nobody_shows_are_unknown(tmp_path: Path) -> None:
+    assert glance.risk(viewed(tmp_path, House(Puppet()).account)).level == "unknown"
+
+
+def test_a_halt_is_told_even_where_no_limit_is_known(tmp_path: Path) -> None:
+    house = House(Puppet())
+    house.ask("halt", "it looked odd")
+    found = glance.risk(viewed(tmp_path, house.account))
+    assert (found.level, found.word, found.why) == ("critical", "halted", "it looked odd")
+
+
+@pytest.mark.parametrize(
+    ("limit", "level", "word"),
+    [
+        (Headroom("daily_loss", 0.01, 0.05), "ok", "within limits"),
+        (Headroom("daily_loss", 0.045, 0.05), "warn", "close"),
+        (Headroom("daily_loss_amount", 50.0, 50.0), "critical", "at its limit"),
+        (Headroom("max_drawdown", 0.3, 0.2), "critical", "at its limit"),
+        (Headroom("max_drawdown", None, 0.2), "unknown", "unknown"),
+        (Headroom("max_orders_per_minute", 48.0, 60.0), "warn", "close"),
+        (Headroom("max_orders_per_minute", 60.0, 60.0), "warn", "at its limit"),
+        (Headroom("max_position", 0.31, 0.3), "ok", "within limits"),
+        (Headroom("max_gross_exposure", 0.95, 1.0), "ok", "within limits"),
+        (Headroom("of_another_release", 1.0, 1.0), "critical", "at its limit"),
+    ],
+)
+def test_a_limit_is_as_bad_as_what_comes_of_it(tmp_path: Path, limit: Headroom, level: str, word: str) -> None:
+    found = risk_of(tmp_path, limit)
+    assert (found.level, found.word) == (level, word)
+
+
+def test_a_cap_that_is_full_is_told_of_and_not_warned_of(tmp_path: Path) -> None:
+    found = risk_of(tmp_path, Headroom("max_position", 0.3, 0.3), Headroom("daily_loss", 0.005, 0.05))
+    assert (found.level, found.why) == ("ok", "the closest: daily loss is used to 10%; max position is full")
+
+
+def test_what_is_not_known_of_one_limit_hides_no_other(tmp_path: Path) -> None:
+    found = risk_of(tmp_path, Headroom("daily_loss", 0.045, 0.05), Headroom("max_position", None, 0.3))
+    assert (found.level, found.why) == ("unknown", "max position is not known; the closest: daily loss is used to 90%")
+
+
+def test_an_account_without_a_limit_is_warned_of(tmp_path: Path) -> None:
+    assert (risk_of(tmp_path).level, risk_of(tmp_path).word) == ("warn", "no limits")
+
+
 # -- all of it ----------------------------------------------------------------------------------------------------
 
 
