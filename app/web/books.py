@@ -21,6 +21,7 @@ from app import history, schemas
 from app.errors import InputError
 from app.history import Span
 from app.view import View
+from app.web.halts import halts
 
 ROWS = 50  # of a page
 SCAN = 4000  # entries of a kind that are read for one page
@@ -134,6 +135,20 @@ BOOKS = {
                 Column("Value", "value", wide=True),
                 Column("Why", "reason", wide=True),
             ),
+        ),
+        Book(
+            "halts",
+            "Halts, stops and releases",
+            halts,
+            (
+                Column("When", "at", "full"),
+                Column("What", "what"),
+                Column("Rule", "rule", "named", wide=True),
+                Column("Who", "who"),
+                Column("Strategy", "strategy", wide=True),
+                Column("Why", "reason"),
+            ),
+            ("rule", "strategy"),
         ),
     )
 }

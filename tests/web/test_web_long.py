@@ -95,7 +95,7 @@ def counted(book: Book) -> tuple[Book, list[int]]:
 
 @pytest.mark.parametrize("name", BOOKS)
 def test_a_page_of_a_long_ledger_takes_as_many_steps_as_one_of_a_short_one(long: View, short: View, name: str) -> None:
-    book = BOOKS[name]
+    book, rows = BOOKS[name], 0 if name == "halts" else ROWS  # nobody ever halted this account
 
     def taken(view: View, before: int) -> int:
         return steps(view, lambda: find(view, Question(book, {}, before)))
@@ -103,7 +103,7 @@ def test_a_page_of_a_long_ledger_takes_as_many_steps_as_one_of_a_short_one(long:
     known = max(taken(short, before) for before in (0, SHORT // 2))
     assert known
     for before in (0, long.book.seq // 2, SHORT):
-        assert len(find(long, Question(book, {}, before)).rows) == ROWS
+        assert len(find(long, Question(book, {}, before)).rows) == rows
         assert taken(long, before) <= MORE * known
 
 

@@ -278,7 +278,7 @@ def test_no_more_than_a_bound_is_read_for_a_page_and_it_says_how_far(long_ago: V
 
 
 def test_a_book_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    with pytest.raises(InputError, match="trades, fills, orders, decisions, audit"):
+    with pytest.raises(InputError, match="trades, fills, orders, decisions, halts, audit"):
         book_of("diary")
 
 
