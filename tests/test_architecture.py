@@ -175,7 +175,7 @@ MAY_IMPORT = {
     "web.ledgers": "api.call history queries schemas web.books web.room web.signing web.stops",
     "web.live": "log",
     "web.logs": "api.call api.trading clock web.ledgers web.room web.signing web.tail web.wire",
-    "web.looks": "history queries schemas web.room",
+    "web.looks": "history queries schemas view web.acting web.halts web.room web.rules web.words",
     "web.ops": "errands watched watcher web.room web.words",
     "web.overview": "clock history ledger performance queries view web.room",
     "web.packing": "",

@@ -2,23 +2,82 @@
 
 from __future__ import annotations
 
-from app import history, queries
-from app.history import Span
-from app.schemas import GateAnswer
-from app.web.room import Page, Room, Shown, or_why
+from datetime import datetime
 
-LATELY = 20  # entries of a history that are shown
-OF_RISK = (
-    *("TradingHalted", "TradingReleased", "TradingStopped", "TradingStarted", "TradingReduced", "ReductionEnded"),
-    *("StrategyQuarantined", "StrategyDisabled", "StrategyEnabled", "OrderDenied", "DifferencesFound"),
-)
+from msgspec import Struct
+
+from app import queries
+from app.history import Span
+from app.schemas import GateAnswer, StatusAnswer
+from app.view import View
+from app.web import halts, rules
+from app.web.acting import ACTS, Act
+from app.web.room import Page, Room, Shown, or_why
+from app.web.words import Level
+
+LATELY = 20  # halts, stops and releases that are shown
+DENIED = 10  # denials that are shown
+
+# -- of trading ---------------------------------------------------------------------------------------------------
+
+
+class Stand(Struct, frozen=True):
+    """A state of trading: how it is, what it means, and what may be asked for in it."""
+
+    level: Level
+    means: str
+    acts: tuple[str, ...]
+
+
+STANDS = {
+    "active": Stand("ok", "Entries and exits are possible.", ("stop", "flatten")),
+    "reducing": Stand("warn", "No new positions until 00:00 UTC; exits are possible.", ("stop", "flatten")),
+    "stopped": Stand("warn", "No orders at all, not even protective ones; positions are kept.", ("start", "flatten")),
+    "halted": Stand("critical", "No new positions until it is released; exits are possible.", ("release", "flatten")),
+    "reconciling": Stand("warn", "No orders until the books are compared with the broker's.", ("stop",)),
+}
+DOWN = Stand("critical", "No orders at all, not even protective ones. A halt is kept for the engine's next start.", ())
+
+
+class Held(Struct, frozen=True):
+    """What holds trading back now: the state in words, since when and why, and what may be asked for.
+
+    `latched` is what holds as soon as an engine runs again, "" where nothing does.
+    """
+
+    level: Level
+    state: str
+    means: str
+    since: datetime | None
+    reason: str
+    latched: str
+    acts: list[Act]
+
+
+def held(view: View, status: StatusAnswer) -> Held:
+    """Say what holds trading back. Of a dead engine both are told: that it is dead, and what the books have latched."""
+    stand, why, latched = STANDS.get(status.state, DOWN), view.book.why, ""
+    reason, since = status.reason or "", status.since
+    if stand is DOWN:
+        reason, since = view.fault or queries.standstill(view) or "", None
+        latched = f"{view.book.state}: {queries.said(why)}" if why else ""
+    acts = [ACTS[name] for name in stand.acts]
+    return Held(stand.level, status.state, stand.means, since, reason, latched, acts)
 
 
 async def risk(room: Room) -> Shown:
-    """Return every limit with its use, and what limits and people did lately."""
-    limits, no_limits = or_why(lambda: queries.limits(room.view))
-    lately, _ = or_why(lambda: history.entries(room.view, Span(newest=True, limit=LATELY), OF_RISK).items)
-    return {"limits": limits or [], "no_limits": no_limits, "lately": lately or []}
+    """Return what holds trading back, every limit with its use, and what limits and people did lately."""
+    view = room.view
+    limits, no_limits = or_why(lambda: queries.limits(view))
+    lately, _ = or_why(lambda: halts.halts(view, Span(newest=True, limit=LATELY)).items)
+    denied, _ = or_why(lambda: halts.denials(view, Span(newest=True, limit=DENIED)).items)
+    return {
+        "held": held(view, queries.status(view, room.shared.settings)),
+        "uses": rules.uses(limits or []),
+        "no_limits": no_limits,
+        "lately": lately or [],
+        "denied": denied or [],
+    }
 
 
 async def explain(room: Room) -> Shown:
@@ -46,7 +105,7 @@ async def strategies(room: Room) -> Shown:
 
 LOOKS = (
     Page("strategies", "/strategies", "Strategies", strategies, ("strategy_cards",)),
-    Page("risk", "/risk", "Risk", risk, ("limits", "risk_history")),
+    Page("risk", "/risk", "Risk", risk, ("limits", "risk_history", "denials")),
     Page("explain", "/explain", "Explain", explain, ("gates",)),
     Page("feed", "/feed", "Feed", feed, ("providers", "symbols")),
 )
