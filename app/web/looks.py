@@ -8,12 +8,12 @@ from msgspec import Struct
 
 from app import queries
 from app.history import Span
-from app.schemas import GateAnswer, StatusAnswer
+from app.schemas import GateAnswer, ProviderAnswer, QuoteAnswer, StatusAnswer, SymbolAnswer
 from app.view import View
 from app.web import halts, rules
 from app.web.acting import ACTS, Act
 from app.web.room import Page, Room, Shown, or_why
-from app.web.words import Level
+from app.web.words import Level, rank
 
 LATELY = 20  # halts, stops and releases that are shown
 DENIED = 10  # denials that are shown
@@ -89,18 +89,74 @@ async def explain(room: Room) -> Shown:
     return {"by_strategy": by_strategy, "no_gates": no_gates}
 
 
-async def feed(room: Room) -> Shown:
-    """Return each provider, how well each symbol is fed, and the newest prices."""
-    providers, no_feed = or_why(lambda: queries.providers(room.view))
-    symbols, _ = or_why(lambda: queries.symbols(room.view))
-    quotes, _ = or_why(lambda: queries.quotes(room.view))
-    return {"providers": providers or [], "symbols": symbols or [], "quotes": quotes or [], "no_feed": no_feed}
-
-
 async def strategies(room: Room) -> Shown:
     """Return each strategy with its parameters and results."""
     found, no_strategies = or_why(lambda: queries.strategies(room.view, room.shared.settings))
     return {"strategies": found or [], "no_strategies": no_strategies}
+
+
+# -- of prices ----------------------------------------------------------------------------------------------------
+
+FED: dict[str, Level] = {"live": "ok", "closed": "none", "waiting": "unknown", "stale": "warn"}
+
+
+class Fed(Struct, frozen=True):
+    """How a symbol is fed, and its newest price: None where nobody has one."""
+
+    symbol: str
+    level: Level
+    state: str
+    wrong: str
+    provider: str
+    quote: QuoteAnswer | None
+
+
+def fed(symbol: str, judged: SymbolAnswer | None, quote: QuoteAnswer | None) -> Fed:
+    """Say how a symbol is fed: as the feed judges it, or by the age of its price where it judges none."""
+    level, state = how_fed(judged, quote)
+    provider = judged.provider if judged else quote.provider if quote else ""
+    return Fed(symbol, level, state, wrong(judged) if judged else "", provider, quote)
+
+
+def how_fed(judged: SymbolAnswer | None, quote: QuoteAnswer | None) -> tuple[Level, str]:
+    if judged and judged.refused:
+        return "critical", "refused"
+    if judged and judged.doubt:
+        return "warn", "in doubt"
+    if judged:
+        strays = judged.state == "live" and judged.provider != judged.primary
+        return "warn" if strays else FED[judged.state], judged.state
+    if quote is None:
+        return "unknown", "no price"
+    return ("ok", "live") if quote.age_seconds < queries.FEED_LATE else ("warn", "stale")
+
+
+def wrong(judged: SymbolAnswer) -> str:
+    """Say all that is wrong with a symbol's prices, "" where nothing is."""
+    strayed = f"from {judged.provider}, not {judged.primary}" if judged.provider != judged.primary else ""
+    told = (judged.refused, judged.doubt, judged.hole, judged.closed, strayed)
+    return "; ".join(text for text in told if text)
+
+
+def all_fed(view: View) -> list[Fed]:
+    """Return every symbol that is fed, traded, held or should be, what is wrong first. Raise NotRunning as the feed."""
+    judged = {one.symbol: one for one in queries.symbols(view)}
+    quotes = {one.symbol: one for one in queries.quotes(view)}
+    traded = {gate.symbol for gate in queries.explain(view)} | {one.symbol for one in view.book.positions.values()}
+    found = [fed(name, judged.get(name), quotes.get(name)) for name in sorted({*judged, *quotes, *traded})]
+    return sorted(found, key=lambda one: -rank(one.level))
+
+
+def lost(providers: list[ProviderAnswer]) -> Level:
+    """Return how bad a provider is that is not connected: it is worst where no other is left."""
+    return "warn" if any(one.connected for one in providers) else "critical"
+
+
+async def feed(room: Room) -> Shown:
+    """Return each provider, how well each symbol is fed, and the newest prices."""
+    providers, no_feed = or_why(lambda: queries.providers(room.view))
+    symbols, _ = or_why(lambda: all_fed(room.view))
+    return {"providers": providers or [], "lost": lost(providers or []), "symbols": symbols or [], "no_feed": no_feed}
 
 
 LOOKS = (
