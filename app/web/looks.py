@@ -80,19 +80,27 @@ async def risk(room: Room) -> Shown:
     }
 
 
+# -- of strategies ------------------------------------------------------------------------------------------------
+
+
+def by_strategy(gates: list[GateAnswer]) -> dict[str, list[GateAnswer]]:
+    """Return the gates of each strategy."""
+    found: dict[str, list[GateAnswer]] = {}
+    for gate in gates:
+        found.setdefault(gate.strategy, []).append(gate)
+    return found
+
+
 async def explain(room: Room) -> Shown:
     """Return for each strategy and symbol what stands before its next trade."""
     gates, no_gates = or_why(lambda: queries.explain(room.view))
-    by_strategy: dict[str, list[GateAnswer]] = {}
-    for gate in gates or []:
-        by_strategy.setdefault(gate.strategy, []).append(gate)
-    return {"by_strategy": by_strategy, "no_gates": no_gates}
+    return {"by_strategy": by_strategy(gates or []), "no_gates": no_gates}
 
 
 async def strategies(room: Room) -> Shown:
-    """Return each strategy with its parameters and results."""
+    """Return each strategy with its parameters, its results, and what it waits for in each symbol."""
     found, no_strategies = or_why(lambda: queries.strategies(room.view, room.shared.settings))
-    return {"strategies": found or [], "no_strategies": no_strategies}
+    return {"strategies": found or [], "no_strategies": no_strategies, **await explain(room)}
 
 
 # -- of prices ----------------------------------------------------------------------------------------------------

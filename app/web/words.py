@@ -27,6 +27,13 @@ class Sign(Struct, frozen=True):
     said: str
 
 
+class Standing(Struct, frozen=True):
+    """How something is, and the word for it."""
+
+    level: Level
+    word: str
+
+
 # From the best to the worst, in the order of the watcher: what nobody knows may be worse than what warns.
 SIGNS: dict[Level, Sign] = {
     "none": Sign("\N{EN DASH}", "absent"),
@@ -37,6 +44,17 @@ SIGNS: dict[Level, Sign] = {
 }
 RANKS: tuple[Level, ...] = tuple(SIGNS)
 LEVELS: dict[Status, Level] = {"OK": "ok", "WARN": "warn", "UNKNOWN": "unknown", "CRITICAL": "critical"}
+OFF = Standing("warn", "off")
+# What a strategy that is not off does in each state of trading.
+WORKS = {
+    "active": Standing("ok", "runs"),
+    "reducing": Standing("warn", "exits only"),
+    "halted": Standing("warn", "exits only"),
+    "stopped": Standing("warn", "waits"),
+    "reconciling": Standing("warn", "waits"),
+}
+NOBODY_RUNS_IT = Standing("unknown", "waits")
+
 UNKNOWN = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 CENT = Decimal("0.01")
@@ -152,6 +170,11 @@ def sign(of: Level) -> Sign:
     return SIGNS[of]
 
 
+def standing(on: bool, state: str) -> Standing:
+    """Say what a strategy does in a state of trading; nothing runs where no engine does."""
+    return WORKS.get(state, NOBODY_RUNS_IT) if on else OFF
+
+
 def _unknown(value: Figure) -> bool:
     return value is None or not isfinite(value)
 
@@ -172,4 +195,5 @@ FILTERS = {
     "quoted": quote,
     "level": level,
     "sign": sign,
+    "standing": standing,
 }
