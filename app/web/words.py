@@ -6,11 +6,12 @@ for whoever chose that, and into an age where a page asks for one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from math import isfinite
 from shlex import quote
-from typing import Literal
+from typing import Any, Literal
 
 from markupsafe import Markup
 from msgspec import Struct
@@ -60,6 +61,7 @@ MINUS = "\N{MINUS SIGN}"
 CENT = Decimal("0.01")
 Figure = Decimal | float | int | None
 STEPS = ((1000.0, 2), (1.0, 4), (0.01, 6))  # from which price on so many decimals are enough
+FIGURES = frozenset({"money", "signed", "quantity", "price"})  # forms that stand under each other, at the right
 
 
 def money(amount: Figure) -> str:
@@ -175,10 +177,38 @@ def standing(on: bool, state: str) -> Standing:
     return WORKS.get(state, NOBODY_RUNS_IT) if on else OFF
 
 
+def named(text: str) -> str:
+    """Write the name of a rule or a state in words."""
+    return text.replace("_", " ")
+
+
+def written(value: Any, form: str = "") -> Markup | str:
+    """Write a value in one of the forms that tables name; without a form it is text, and None is no text.
+
+    Raise KeyError for a form that does not exist.
+    """
+    if form in TEXTS:
+        return "" if value is None else TEXTS[form](value)
+    return FORMS[form](value)
+
+
 def _unknown(value: Figure) -> bool:
     return value is None or not isfinite(value)
 
 
+TEXTS: dict[str, Callable[[Any], str]] = {"": str, "named": named}
+FORMS: dict[str, Callable[[Any], Markup | str]] = {
+    "count": lambda number: UNKNOWN if number is None else f"{number}",
+    "money": money,
+    "signed": signed,
+    "percent": lambda share: percent(share, 2),
+    "change": change,
+    "ratio": ratio,
+    "quantity": quantity,
+    "price": price,
+    "full": lambda at: when(at, "full"),
+    "size": size,
+}
 FILTERS = {
     "money": money,
     "signed": signed,
@@ -196,4 +226,5 @@ FILTERS = {
     "level": level,
     "sign": sign,
     "standing": standing,
+    "written": written,
 }

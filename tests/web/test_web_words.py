@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.web import words
 
@@ -39,6 +41,39 @@ def test_a_price_has_the_decimals_that_its_size_needs() -> None:
 
 def test_a_quantity_has_no_idle_zeros() -> None:
     assert [words.quantity(Decimal(one)) for one in ("0.01230000", "100", "2.50")] == ["0.0123", "100", "2.5"]
+
+
+@pytest.mark.parametrize("form", words.FORMS)
+def test_what_is_not_known_is_a_dash_in_every_form(form: str) -> None:
+    assert words.written(None, form) == "\N{EN DASH}"
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "text"),
+    [
+        (Decimal("-3"), "signed", "\N{MINUS SIGN}3.00"),
+        (0.1234, "percent", "12.34 %"),
+        (12, "count", "12"),
+        (1536, "size", "1.5 KiB"),
+        ("<b>max_position", "named", "<b>max position"),
+        ("<b>", "", "<b>"),
+        (None, "named", ""),
+        (None, "", ""),
+    ],
+)
+def test_a_value_is_written_in_the_form_that_a_table_names(value: object, form: str, text: str) -> None:
+    assert words.written(value, form) == text
+    assert not hasattr(words.written(value, form), "__html__"), "a template would not escape it"
+
+
+def test_a_form_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        words.written(1, "mony")
+
+
+@given(st.sampled_from(sorted(words.FIGURES)), st.decimals(-(10**9), 10**9, places=6))
+def test_a_figure_in_a_form_is_that_of_its_filter(form: str, value: Decimal) -> None:
+    assert words.written(value, form) == words.FILTERS[form](value)
 
 
 def test_a_time_is_written_in_utc_whatever_its_zone() -> None:
