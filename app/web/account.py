@@ -14,7 +14,7 @@ from app.api.call import Call
 from app.api.problems import status_of
 from app.errors import InputError, TimedOut, TooManyTries, TradingError, WrongPassword
 from app.signins import LONGEST
-from app.web.room import Page, Room, Shown, told
+from app.web.room import Page, Room, told
 from app.web.signing import (
     asker_of,
     gone_to,
@@ -30,11 +30,7 @@ SHOWN = 50  # of what happened
 Answer = Response[str] | Redirect
 
 
-async def nothing_more(room: Room) -> Shown:
-    return {}
-
-
-ACCOUNT = Page("account", "/account", "Account", nothing_more)
+ACCOUNT = Page("account", "/account", "Account")
 
 
 @get("/account", guards=[needs_person])

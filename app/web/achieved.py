@@ -83,11 +83,7 @@ class Month(Struct, frozen=True):
     total_return: float | None
 
 
-async def nothing_more(room: Room) -> Shown:
-    return {}
-
-
-ACHIEVED = Page("performance", "/performance", "Performance", nothing_more)
+ACHIEVED = Page("performance", "/performance", "Performance")
 Opens = Annotated[str, QueryParameter(name="from", max_length=40)]
 Closes = Annotated[str, QueryParameter(name="to", max_length=40)]
 

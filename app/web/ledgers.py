@@ -14,7 +14,7 @@ from app.api.call import HIGHEST, Answer, Call
 from app.history import Span
 from app.schemas import FillAnswer
 from app.web.books import AUDIT, BOOKS, Question, as_csv, book_of, find
-from app.web.room import Page, Room, Shown
+from app.web.room import Page, Room
 from app.web.signing import Person
 from app.web.stops import courses
 
@@ -24,13 +24,9 @@ Before = Annotated[int, QueryParameter(ge=0, le=HIGHEST)]
 Choice = Annotated[str, QueryParameter(max_length=80)]
 
 
-async def nothing_more(room: Room) -> Shown:
-    return {}
-
-
-TRADING = Page("trading", "/trading", "Trading", nothing_more)
-AUDITED = Page("audit", "/audit", "Audit", nothing_more)
-CHART = Page("chart", "/chart", "Chart", nothing_more)
+TRADING = Page("trading", "/trading", "Trading")
+AUDITED = Page("audit", "/audit", "Audit")
+CHART = Page("chart", "/chart", "Chart")
 
 
 def traded(symbol: Choice = "", strategy: Choice = "") -> dict[str, str]:

@@ -54,12 +54,8 @@ def linked(asked: Question, **more: str) -> str:
     return f"{PATH}?{urlencode({**asked.given, **more})}"
 
 
-async def nothing_more(room: Room) -> Shown:
-    return {}
-
-
 LOGS = Page("logs", PATH, "Logs", nothing_asked, ("log_lines",), "ops")
-STILL = Page("logs-still", PATH, "Logs", nothing_more, (), "ops")  # its lines stay as they are, and the rest does not
+STILL = Page("logs-still", PATH, "Logs", role="ops")  # its lines stay as they are, and the rest does not
 
 
 def page_of(asked: Question) -> Page:

@@ -60,13 +60,18 @@ Shown = dict[str, Any]
 Look = Callable[["Room"], Awaitable[Shown]]
 
 
+async def nothing_more(room: Room) -> Shown:
+    """Look at nothing: the page shows what was asked for, or what each page does."""
+    return {}
+
+
 class Page(Struct, frozen=True):
     """A page: its place, its name, what it shows, the parts of it that are kept current, and the role that it takes."""
 
     name: str
     path: str
     title: str
-    look: Look
+    look: Look = nothing_more
     parts: tuple[str, ...] = ()
     role: str = "read"
 
