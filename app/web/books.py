@@ -1,14 +1,18 @@
 """The books on a page: orders, fills, trades and what operators asked for, chosen, page by page, and as CSV.
 
-The ledger is read backwards from the newest entry, and no further than `SCAN` entries for one page: a page comes as
+The ledger is read backwards from the newest entry, and no further than `SCAN` rows for one page: a page comes as
 quickly after 100,000 trades as after ten. Where so much was read and too little found, the page says how far it looked
-and goes on from there.
+and goes on from there. Rows are read a few at a time, and others are served in between.
+
+A choice by time is one by when a row was written in the ledger: from there on it is found by halving, wherever it lies,
+and each row is of one day, also a fill that was learnt of late.
 """
 
 from __future__ import annotations
 
 import asyncio
 import csv
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -22,10 +26,14 @@ from app.errors import InputError
 from app.history import Span
 from app.view import View
 from app.web.halts import halts
+from app.web.words import FIGURES
 
 ROWS = 50  # of a page
-SCAN = 4000  # entries of a kind that are read for one page
-CHUNK = 500  # rows of a CSV file that are written at once
+SCAN = 4000  # rows that are read for one page
+CHUNK = 200  # rows that are read at once; of orders, what became of them is read with them
+STATUSES = (  # of an order; of one that ended long after it was decided, it is known only that it is finished
+    *("submitted", "accepted", "unknown", "partly_filled", "filled", "rejected", "canceled", "expired", "finished"),
+)
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes text that begins so for a formula
 
 Row = Any
@@ -33,12 +41,20 @@ Fetch = Callable[[View, Span], schemas.Page[Any]]
 
 
 class Column(Struct, frozen=True):
-    """A column: its title, the field of the answer, the filter that writes it, and whether a phone leaves it out."""
+    """A column: its title, the field of the answer, the form in which it is written, whether a phone leaves it out.
+
+    `long` texts have room to be broken.
+    """
 
     title: str
     field: str
     form: str = ""
     wide: bool = False
+    long: bool = False
+
+    @property
+    def figure(self) -> bool:
+        return self.form in FIGURES
 
 
 class Book(Struct, frozen=True):
@@ -52,11 +68,16 @@ class Book(Struct, frozen=True):
 
 
 class Question(Struct, frozen=True):
-    """What is asked for: a book, the values that its rows have to have, and the entry before which it goes on."""
+    """What is asked for: a book, the values that its rows have to have, and the entry before which it goes on.
+
+    From `start` on, and before `end`, it was written in the ledger; None: whenever that was.
+    """
 
     book: Book
     wanted: dict[str, str]
     before: int = 0
+    start: datetime | None = None
+    end: datetime | None = None
 
 
 class Found(Struct, frozen=True):
@@ -87,7 +108,7 @@ BOOKS = {
                 Column("Out", "exit_price", "price", wide=True),
                 Column("Fees", "fees", "money", wide=True),
                 Column("Net", "net", "signed"),
-                Column("Why", "exit_reason", wide=True),
+                Column("Why", "exit_reason", wide=True, long=True),
             ),
         ),
         Book(
@@ -117,9 +138,10 @@ BOOKS = {
                 Column("Quantity", "quantity", "quantity", wide=True),
                 Column("Status", "status", "named"),
                 Column("Filled", "filled", "quantity", wide=True),
-                Column("Why", "reason", wide=True),
+                Column("Why", "reason", wide=True, long=True),
                 Column("Order", "id", wide=True),
             ),
+            ("symbol", "strategy", "status"),
         ),
         Book(
             "decisions",
@@ -133,8 +155,9 @@ BOOKS = {
                 Column("Rule", "rule", "named", wide=True),
                 Column("Limit", "limit", wide=True),
                 Column("Value", "value", wide=True),
-                Column("Why", "reason", wide=True),
+                Column("Why", "reason", wide=True, long=True),
             ),
+            ("symbol", "strategy", "verdict", "rule"),
         ),
         Book(
             "halts",
@@ -146,7 +169,7 @@ BOOKS = {
                 Column("Rule", "rule", "named", wide=True),
                 Column("Who", "who"),
                 Column("Strategy", "strategy", wide=True),
-                Column("Why", "reason"),
+                Column("Why", "reason", long=True),
             ),
             ("rule", "strategy"),
         ),
@@ -161,11 +184,11 @@ AUDIT = Book(
         Column("What", "name"),
         Column("Who", "who"),
         Column("From", "origin", wide=True),
-        Column("Why", "reason"),
+        Column("Why", "reason", long=True),
         Column("Outcome", "outcome"),
         Column("Before", "before", wide=True),
         Column("After", "after", wide=True),
-        Column("Answer", "message", wide=True),
+        Column("Answer", "message", wide=True, long=True),
     ),
     ("who", "name"),
 )
@@ -179,35 +202,55 @@ def book_of(name: str) -> Book:
     return EVERY[name]
 
 
-def find(view: View, asked: Question) -> Found:
-    """Return the newest rows that were asked for, up to a page of them."""
+async def find(view: View, asked: Question, most: int = ROWS) -> Found:
+    """Return the newest rows that were asked for, up to `most`."""
     book, wanted, rows = asked.book, asked.wanted, list[Row]()
-    read, more = 0, asked.before or None
-    while len(rows) < ROWS and read < SCAN:
-        page = book.fetch(view, Span(newest=True, before=more or 0, limit=ROWS if not wanted else 500))
+    after, end = borders(view, asked)
+    read, more, limit = 0, min(filter(None, (asked.before, end)), default=0), CHUNK if wanted else min(most, CHUNK)
+    while read < SCAN:
+        page = book.fetch(view, Span(after=after, before=more, newest=True, limit=limit))
         read += len(page.items)
         for row in page.items:
             if _fits(row, wanted):
                 rows.append(row)
-                if len(rows) == ROWS:
+                if len(rows) == most:
                     return Found(rows, row.seq, None)
-        more = page.next_after
-        if more is None:
+        if page.next_after is None:
             return Found(rows, None, None)
+        more = page.next_after
+        await asyncio.sleep(0)
     return Found(rows, more, more)
 
 
-async def as_csv(view: View, book: Book, wanted: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
-    """Yield a whole book as CSV, oldest first, in pieces: others are served in between."""
-    fields = ["seq", *(column.field for column in book.columns)]
+async def as_csv(view: View, asked: Question) -> AsyncGenerator[bytes, None]:
+    """Yield all rows that were asked for as CSV, oldest first, in pieces."""
+    fields = ["seq", *(column.field for column in asked.book.columns)]
     yield _line(fields)
-    after: int | None = 0
-    while after is not None:
-        page = book.fetch(view, Span(after=after, limit=CHUNK))
-        chosen = [row for row in page.items if _fits(row, wanted)]
+    after, end = borders(view, asked)
+    more: int | None = after
+    while more is not None:
+        page = asked.book.fetch(view, Span(after=more, limit=CHUNK))
+        inside = [row for row in page.items if not end or row.seq < end]
+        chosen = [row for row in inside if _fits(row, asked.wanted)]
         yield b"".join(_line([_cell(getattr(row, field)) for field in fields]) for row in chosen)
-        after = page.next_after
+        more = page.next_after if len(inside) == len(page.items) else None
         await asyncio.sleep(0)
+
+
+def borders(view: View, asked: Question) -> tuple[int, int]:
+    """Return the entry after which, and the one before which is looked; 0 where there is no such border."""
+    after = written_before(view, asked.start) if asked.start else 0
+    return after, written_before(view, asked.end) + 1 if asked.end else 0
+
+
+def written_before(view: View, at: datetime) -> int:
+    """Return how many entries were written before a time, which is the number of the last of them."""
+    return bisect_left(range(view.book.seq), at, key=lambda number: view.store.entries(number, 1)[0].at)
+
+
+def moment_of(view: View, number: int) -> datetime:
+    """Return when an entry was written."""
+    return view.store.entries(number - 1, 1)[0].at
 
 
 def _fits(row: Row, wanted: Mapping[str, str]) -> bool:

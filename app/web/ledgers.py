@@ -11,27 +11,49 @@ from litestar.response import Stream
 
 from app import history, queries
 from app.api.call import HIGHEST, Answer, Call
+from app.errors import InputError
 from app.history import Span
 from app.schemas import FillAnswer
-from app.web.books import AUDIT, BOOKS, Question, as_csv, book_of, find
+from app.web.achieved import span_of
+from app.web.books import AUDIT, BOOKS, STATUSES, Book, Question, as_csv, book_of, find
 from app.web.room import Page, Room
 from app.web.signing import Person
 from app.web.stops import courses
 
 BARS = 400  # that are drawn
 FILLS = 500  # newest ones that are looked through for those of a symbol
+VERDICTS = ("approved", "denied")
+SPAN = ("from", "to")
 Before = Annotated[int, QueryParameter(ge=0, le=HIGHEST)]
 Choice = Annotated[str, QueryParameter(max_length=80)]
-
 
 TRADING = Page("trading", "/trading", "Trading")
 AUDITED = Page("audit", "/audit", "Audit")
 CHART = Page("chart", "/chart", "Chart")
 
 
-def traded(symbol: Choice = "", strategy: Choice = "") -> dict[str, str]:
-    """Read what rows are asked for."""
-    return {name: value for name, value in (("symbol", symbol), ("strategy", strategy)) if value}
+def traded(
+    *,
+    symbol: Choice = "",
+    strategy: Choice = "",
+    status: Choice = "",
+    verdict: Choice = "",
+    rule: Choice = "",
+    who: Choice = "",
+    name: Choice = "",
+    opens: Annotated[str, QueryParameter(name="from", max_length=40)] = "",
+    closes: Annotated[str, QueryParameter(name="to", max_length=40)] = "",
+) -> dict[str, str]:
+    """Read what rows are asked for, as it stands in the address."""
+    given = {"symbol": symbol, "strategy": strategy, "status": status, "verdict": verdict, "rule": rule}
+    given |= {"who": who, "name": name, "from": opens, "to": closes}
+    return {field: value for field, value in given.items() if value}
+
+
+def question(book: Book, given: dict[str, str], before: int = 0) -> Question:
+    """Return what is asked of a book. Raise InputError for what is no date or time."""
+    start, end = span_of(given.get("from", ""), given.get("to", ""))
+    return Question(book, {name: given[name] for name in book.chosen_by if name in given}, before, start, end)
 
 
 @get("/trading", include_in_schema=False)
@@ -42,23 +64,26 @@ async def trading(
     book: Choice = "trades",
     before: Before = 0,
 ) -> Response[str]:
-    """Show a book, chosen by symbol and strategy."""
-    return await show(request, person, TRADING, Question(BOOKS.get(book) or book_of(book), wanted, before))
+    """Show a book, chosen by what its rows say and when they were written."""
+    chosen = BOOKS.get(book) or book_of(book)
+    return await show(request, person, TRADING, question(chosen, wanted, before), wanted)
 
 
 @get("/audit", include_in_schema=False)
 async def audit(
-    request: Call, person: NamedDependency[Person], who: Choice = "", name: Choice = "", before: Before = 0
+    request: Call, person: NamedDependency[Person], wanted: NamedDependency[dict[str, str]], before: Before = 0
 ) -> Response[str]:
     """Show what operators asked for."""
-    wanted = {field: value for field, value in (("who", who), ("name", name)) if value}
-    return await show(request, person, AUDITED, Question(AUDIT, wanted, before))
+    return await show(request, person, AUDITED, question(AUDIT, wanted, before), wanted)
 
 
-async def show(request: Call, person: Person, page: Page, asked: Question) -> Response[str]:
+async def show(request: Call, person: Person, page: Page, asked: Question, wanted: dict[str, str]) -> Response[str]:
+    """Show rows. What was chosen that is no choice of this book, as when another one is chosen, is left out."""
     room: Room = request.app.state.page
-    found = find(request.view, asked) if request.view.book.seq else None
-    known = {"book": asked.book, "wanted": asked.wanted, "before": asked.before}
+    found = await find(request.view, asked) if request.view.book.seq else None
+    given = {name: value for name, value in wanted.items() if name in (*asked.book.chosen_by, *SPAN)}
+    here = {"book": asked.book.name} if page is TRADING else {}
+    known = {"book": asked.book, "given": given, "here": {**here, **given}, "before": asked.before}
     return await room.answer(
         request, person, page, found=found, books=BOOKS.values(), choices=choices(request), **known
     )
@@ -69,16 +94,27 @@ def choices(request: Call) -> dict[str, list[str]]:
     view = request.view
     tried = {gate.strategy for gate in view.snapshot.gates} if view.snapshot else set()
     quoted = {quote.symbol for quote in view.snapshot.quotes} if view.snapshot else set()
-    return {"symbol": sorted(quoted | set(view.book.traded)), "strategy": sorted(tried | set(view.book.tallies))}
+    return {
+        "symbol": sorted(quoted | set(view.book.traded)),
+        "strategy": sorted(tried | set(view.book.tallies)),
+        "status": list(STATUSES),
+        "verdict": list(VERDICTS),
+    }
 
 
-@get("/files/{name:str}", include_in_schema=False, sync_to_thread=False)
-def file(request: Call, wanted: NamedDependency[dict[str, str]], name: FromPath[str]) -> Stream:
-    """Give a whole book as a file."""
-    book = book_of(name.removesuffix(".csv"))
-    chosen = {field: value for field, value in wanted.items() if field in book.chosen_by}
+@get("/files/{called:str}", include_in_schema=False, sync_to_thread=False)
+def file(request: Call, wanted: NamedDependency[dict[str, str]], called: FromPath[str]) -> Stream:
+    """Give the rows that were chosen of a book as a file.
+
+    Raise InputError for what it cannot be chosen by, NotRunning while there is no account.
+    """
+    queries.account(request.view)
+    book = book_of(called.removesuffix(".csv"))
+    allowed = (*book.chosen_by, *SPAN)
+    if foreign := [one for one in wanted if one not in allowed]:
+        raise InputError(f"{book.name} cannot be chosen by {foreign[0]!r}; by {', '.join(allowed)}")
     headers = {"Content-Disposition": f'attachment; filename="{book.name}.csv"'}
-    return Stream(as_csv(request.view, book, chosen), media_type="text/csv", headers=headers)
+    return Stream(as_csv(request.view, question(book, wanted)), media_type="text/csv", headers=headers)
 
 
 @get("/chart", include_in_schema=False)

@@ -4,27 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import csv
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
+from datetime import datetime, timedelta
+from html import unescape
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from support.big_ledger import build
+from hypothesis import given
+from hypothesis import strategies as st
+from support.big_ledger import BEGIN, build
 from support.running import Appliance, appliance
 from support.visitors import Visitor, add_people, opened
 
 from app.cache import Cache
 from app.history import Span
 from app.view import View
-from app.web.books import BOOKS, CHUNK, EVERY, ROWS, SCAN, Book, Question, as_csv, find
+from app.web.books import (
+    BOOKS,
+    CHUNK,
+    EVERY,
+    ROWS,
+    SCAN,
+    Book,
+    Found,
+    Question,
+    as_csv,
+    find,
+    moment_of,
+    written_before,
+)
 
 TRADES = 100_000
 LONG, SHORT = 9 * TRADES + 700, 9_000  # entries; nine of them make a trade
 EVERY_STEPS = 10  # of SQLite's machine, between two counts
 MORE = 1.5  # times as many steps may be taken on the long ledger
+DAY = timedelta(days=1)
 GROWTH = 48.0  # MiB that the API may grow by while a file of some 12 MB is fetched
 
 
@@ -67,6 +86,48 @@ def olga(running: Appliance) -> Iterator[Visitor]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def times(short: View) -> list[datetime]:
+    """When each entry of the short ledger was written."""
+    return [entry.at for entry in short.store.entries(0, SHORT)]
+
+
+def look_for(view: View, asked: Question) -> Found:
+    return asyncio.run(find(view, asked))
+
+
+def file_of(view: View, asked: Question) -> list[bytes]:
+    """Return the pieces of a file."""
+
+    async def fetch() -> list[bytes]:
+        return [piece async for piece in as_csv(view, asked)]
+
+    return asyncio.run(fetch())
+
+
+def stretches(view: View, ask: Callable[[], Coroutine[Any, Any, object]]) -> list[int]:
+    """Return how many steps SQLite takes between two times at which others are served."""
+    taken = [0]
+
+    def counting() -> None:
+        taken[-1] += 1
+
+    async def serve() -> None:
+        while True:
+            taken.append(0)
+            await asyncio.sleep(0)
+
+    async def look() -> None:
+        others = asyncio.create_task(serve())
+        await ask()
+        others.cancel()
+
+    view.store._db.set_progress_handler(counting, EVERY_STEPS)
+    asyncio.run(look())
+    view.store._db.set_progress_handler(None, 0)
+    return [one for one in taken if one]
+
+
 def steps(view: View, ask: Callable[[], object]) -> int:
     """Return how many steps SQLite takes to answer; unlike a time, they are the same on every machine."""
     count = 0
@@ -98,27 +159,92 @@ def test_a_page_of_a_long_ledger_takes_as_many_steps_as_one_of_a_short_one(long:
     book, rows = BOOKS[name], 0 if name == "halts" else ROWS  # nobody ever halted this account
 
     def taken(view: View, before: int) -> int:
-        return steps(view, lambda: find(view, Question(book, {}, before)))
+        return steps(view, lambda: look_for(view, Question(book, {}, before)))
 
     known = max(taken(short, before) for before in (0, SHORT // 2))
     assert known
     for before in (0, long.book.seq // 2, SHORT):
-        assert len(find(long, Question(book, {}, before)).rows) == rows
+        assert len(look_for(long, Question(book, {}, before)).rows) == rows
         assert taken(long, before) <= MORE * known
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_page_without_a_choice_reads_the_rows_that_it_shows_and_no_more(long: View, name: str) -> None:
     book, read = counted(EVERY[name])
-    found = find(long, Question(book, {}))
+    found = look_for(long, Question(book, {}))
     assert sum(read) == len(found.rows) <= ROWS
 
 
-def test_a_choice_that_nothing_fits_reads_no_further_than_a_bound(long: View) -> None:
-    book, read = counted(BOOKS["trades"])
-    found = find(long, Question(book, {"symbol": "NONE"}))
+@pytest.mark.parametrize("name", BOOKS)
+def test_a_choice_that_nothing_fits_reads_no_further_than_a_bound(long: View, name: str) -> None:
+    book, read = counted(BOOKS[name])
+    found = look_for(long, Question(book, {"symbol": "NONE"}))
     assert (found.rows, sum(read)) == ([], SCAN)
     assert found.before
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_others_are_served_while_a_rare_choice_is_looked_for(long: View, name: str) -> None:
+    at_once = steps(long, lambda: BOOKS[name].fetch(long, Span(before=long.book.seq // 2, limit=CHUNK)))
+    taken = stretches(long, lambda: find(long, Question(BOOKS[name], {"symbol": "NONE"})))
+    assert len(taken) == SCAN // CHUNK
+    assert max(taken) <= MORE * at_once
+
+
+# -- by time ------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(-10, 8000), st.integers(-1, 1))
+def test_what_was_written_before_a_time_is_found_by_halving(
+    short: View, times: list[datetime], minutes: int, near: int
+) -> None:
+    at = BEGIN + timedelta(minutes=minutes, microseconds=near)
+    assert written_before(short, at) == sum(one < at for one in times)
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_the_files_of_all_days_are_the_file_of_all(short: View, times: list[datetime], name: str) -> None:
+    days = [BEGIN + number * DAY for number in range((times[-1] - BEGIN).days + 1)]
+    pieces = [file_of(short, Question(BOOKS[name], {}, start=day, end=day + DAY))[1:] for day in days]
+    assert len(days) > 2
+    assert all(b"".join(one) for one in pieces)
+    assert b"".join(b"".join(one) for one in pieces) == b"".join(file_of(short, Question(BOOKS[name], {}))[1:])
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_a_day_is_shown_as_quickly_wherever_it_lies(long: View, name: str) -> None:
+    newest = moment_of(long, long.book.seq) - DAY
+    middle = BEGIN + (newest - BEGIN) / 2
+
+    def asked(day: datetime) -> Question:
+        return Question(BOOKS[name], {"symbol": "BTC/USD"}, start=day, end=day + DAY)
+
+    known = steps(long, lambda: look_for(long, asked(middle)))
+    for day in (BEGIN + DAY, middle, newest):
+        found = look_for(long, asked(day))
+        assert found.rows
+        assert all(day <= moment_of(long, row.seq) < day + DAY for row in found.rows)
+        assert steps(long, lambda day=day: look_for(long, asked(day))) <= MORE * known  # type: ignore[misc]
+
+
+def test_older_rows_of_some_days_follow_until_the_first_of_them(olga: Visitor) -> None:
+    page = olga.get("/trading", {"book": "orders", "status": "filled", "from": "2020-01-05", "to": "2020-01-06"}).text
+    seqs, pages = list[int](), 1
+    while True:
+        seqs += [int(one) for one in re.findall(r'<tr id="row-(\d+)"', page)]
+        older = re.search(r'href="([^"]+)">Older</a>', page)
+        if older is None:
+            break
+        page, pages = olga.get(f"/trading{unescape(older[1])}").text, pages + 1
+        assert 'name="from" value="2020-01-05"' in page
+    (file,) = re.findall(r'href="(/files/orders.csv[^"]+)"', page)
+    rows = list(csv.DictReader(StringIO(olga.get(unescape(file)).text)))
+    assert pages > 2
+    assert seqs == [int(row["seq"]) for row in reversed(rows)]
+    assert {row["decided_at"][:10] for row in rows} == {"2020-01-05", "2020-01-06"}
+
+
+# -- files --------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_of_a_long_book_comes_in_pieces_and_others_are_served_between_them(long: View) -> None:
@@ -132,7 +258,7 @@ def test_a_file_of_a_long_book_comes_in_pieces_and_others_are_served_between_the
 
     async def fetch() -> list[bytes]:
         others = asyncio.create_task(serve())
-        pieces = [piece async for piece in as_csv(long, BOOKS["trades"], {})]
+        pieces = [piece async for piece in as_csv(long, Question(BOOKS["trades"], {}))]
         others.cancel()
         return pieces
 

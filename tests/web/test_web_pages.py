@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import gzip
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from html import unescape
 from io import StringIO
 from pathlib import Path
+from typing import get_args, get_type_hints
 from urllib.parse import quote
 
 import pytest
@@ -16,13 +19,15 @@ from support.big_ledger import build
 from support.running import Appliance, appliance, wait_until
 from support.visitors import PASSWORD, Visitor, add_people, fault_of, opened
 
+from app import history
 from app.cache import Cache
 from app.config import Settings
 from app.errors import ConfigurationError, InputError
+from app.holdings import OpenOrder
 from app.main import create_app
 from app.view import View
 from app.web import acting, assets, overview, room
-from app.web.books import BOOKS, ROWS, Question, book_of, find
+from app.web.books import BOOKS, ROWS, STATUSES, Found, Question, book_of, find
 from app.web.pages import PAGES
 from app.web.signing import Person
 
@@ -252,29 +257,85 @@ def test_a_file_of_a_book_has_what_the_api_has(running: Appliance, rita: Visitor
     assert Decimal(rows[0]["net"]) == Decimal(str(told[0]["net"]))
 
 
+def test_the_file_of_a_choice_has_what_was_chosen_alone(running: Appliance, olga: Visitor) -> None:
+    for who in ("anna", "bert", "anna"):
+        assert running.post("/api/v1/trading/start", {"reason": "to be looked for", "who": who}).status_code == 200
+    page = olga.get("/audit", {"who": "anna", "from": "2026-01-01"}).text
+    (link,) = re.findall(r'href="(/files/audit.csv[^"]*)"', page)
+    rows = list(csv.DictReader(StringIO(olga.get(unescape(link)).text)))
+    assert [row["who"] for row in rows] == ["anna"] * len(rows)
+    assert len(rows) == page.count('<tr id="row-') >= 2
+
+
+def test_a_file_is_not_chosen_by_what_its_book_does_not_have(olga: Visitor) -> None:
+    answer = olga.get("/files/trades.csv", {"who": "anna"})
+    assert (answer.status_code, fault_of(answer)) == (400, "bad_input")
+    assert "trades cannot be chosen by" in answer.text
+
+
+@pytest.mark.parametrize("book", BOOKS)
+def test_a_book_is_chosen_by_the_days_that_it_was_written_on(olga: Visitor, book: str) -> None:
+    then = {"book": book, "from": "2020-01-01", "to": "2020-01-31"}
+    page = olga.get("/trading", then).text
+    assert "There is nothing like that." in page
+    assert all(f'name="{name}" value="{then[name]}"' in page for name in ("from", "to"))
+    assert '<tr id="row-' in olga.get("/trading", {**then, "to": ""}).text
+
+
+def test_an_order_is_chosen_by_its_status(olga: Visitor) -> None:
+    page = olga.get("/trading", {"book": "orders", "status": "filled"}).text
+    assert "<option selected>filled</option>" in page
+    assert '<tr id="row-' in page
+    assert set(re.findall(r"<td[^>]*>(filled|rejected|canceled|expired|submitted)</td>", page)) == {"filled"}
+
+
+def test_a_choice_of_another_book_is_left_out_when_the_book_is_changed(olga: Visitor) -> None:
+    page = olga.get("/trading", {"book": "trades", "status": "filled", "who": "anna"}).text
+    assert '<tr id="row-' in page
+    assert 'href="/files/trades.csv"' in page
+
+
+def test_a_day_that_is_none_is_explained(olga: Visitor) -> None:
+    answer = olga.get("/trading", {"from": "<i>soon"})
+    assert (answer.status_code, fault_of(answer)) == (400, "bad_input")
+    assert "&lt;i&gt;soon" in answer.text
+
+
 # -- books that are long ------------------------------------------------------------------------------------------
 
 
+def look_for(view: View, asked: Question) -> Found:
+    return asyncio.run(find(view, asked))
+
+
 def test_pages_follow_each_other_without_a_hole_or_a_row_twice(long_ago: View) -> None:
-    first = find(long_ago, Question(BOOKS["trades"], {}))
-    second = find(long_ago, Question(BOOKS["trades"], {}, first.before or 0))
+    first = look_for(long_ago, Question(BOOKS["trades"], {}))
+    second = look_for(long_ago, Question(BOOKS["trades"], {}, first.before or 0))
     seqs = [row.seq for row in (*first.rows, *second.rows)]
     assert len(seqs) == 2 * ROWS
     assert seqs == sorted(set(seqs), reverse=True)
 
 
 def test_a_choice_gives_its_rows_alone(long_ago: View) -> None:
-    found = find(long_ago, Question(BOOKS["fills"], {"symbol": "BTC/USD", "strategy": "donchian"}))
+    found = look_for(long_ago, Question(BOOKS["fills"], {"symbol": "BTC/USD", "strategy": "donchian"}))
     assert len(found.rows) == ROWS
     assert {(row.symbol, row.strategy) for row in found.rows} == {("BTC/USD", "donchian")}
 
 
 def test_no_more_than_a_bound_is_read_for_a_page_and_it_says_how_far(long_ago: View) -> None:
-    found = find(long_ago, Question(BOOKS["fills"], {"symbol": "NONE"}))
-    rest = find(long_ago, Question(BOOKS["fills"], {"symbol": "NONE"}, found.before or 0))
+    found = look_for(long_ago, Question(BOOKS["fills"], {"symbol": "NONE"}))
+    rest = look_for(long_ago, Question(BOOKS["fills"], {"symbol": "NONE"}, found.before or 0))
     assert found.looked_to
     assert not found.rows
     assert rest.before is None or rest.before < found.looked_to
+
+
+def test_every_status_of_an_order_can_be_chosen(long_ago: View) -> None:
+    found = look_for(long_ago, Question(BOOKS["orders"], {"status": "filled"}))
+    assert {row.status for row in found.rows} == {"filled"}
+    assert not look_for(long_ago, Question(BOOKS["orders"], {"status": "rejected"})).rows
+    working = get_args(get_type_hints(OpenOrder)["status"])
+    assert {*history.ENDINGS.values(), *working, "partly_filled", "finished"} == set(STATUSES)
 
 
 def test_a_book_that_does_not_exist_is_refused_with_those_that_do() -> None:
