@@ -172,7 +172,7 @@ MAY_IMPORT = {
     "web.books": "errors history schemas view web.halts web.words",
     "web.glance": "config errors queries schemas view watched watcher web.rules web.words",
     "web.halts": "history schemas view",
-    "web.ledgers": "api.call errors history queries schemas web.achieved web.books web.room web.signing web.stops",
+    "web.ledgers": "api.call errors queries schemas view web.achieved web.books web.room web.signing web.stops",
     "web.live": "log",
     "web.logs": "api.call api.trading clock web.ledgers web.room web.signing web.tail web.wire",
     "web.looks": "history queries schemas view web.acting web.halts web.room web.rules web.words",

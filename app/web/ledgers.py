@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
+from msgspec import Struct
 
-from app import history, queries
+from app import queries
 from app.api.call import HIGHEST, Answer, Call
-from app.errors import InputError
-from app.history import Span
-from app.schemas import FillAnswer
+from app.errors import InputError, TradingError
+from app.schemas import BarAnswer, FillAnswer, TradeAnswer
+from app.view import View
 from app.web.achieved import span_of
-from app.web.books import AUDIT, BOOKS, STATUSES, Book, Question, as_csv, book_of, find
+from app.web.books import AUDIT, BOOKS, STATUSES, Book, Question, as_csv, book_of, find, moment_of
 from app.web.room import Page, Room
 from app.web.signing import Person
 from app.web.stops import courses
 
 BARS = 400  # that are drawn
-FILLS = 500  # newest ones that are looked through for those of a symbol
+MARKS = 500  # fills, and trades, that are drawn on them, the newest ones
 VERDICTS = ("approved", "denied")
 SPAN = ("from", "to")
 Before = Annotated[int, QueryParameter(ge=0, le=HIGHEST)]
@@ -30,6 +32,14 @@ Choice = Annotated[str, QueryParameter(max_length=80)]
 TRADING = Page("trading", "/trading", "Trading")
 AUDITED = Page("audit", "/audit", "Audit")
 CHART = Page("chart", "/chart", "Chart")
+
+
+class Traded(Struct, frozen=True):
+    """What was traded of a symbol, the newest first; `since` is from when on it is all, None: in the whole time."""
+
+    fills: list[FillAnswer]
+    trades: list[TradeAnswer]
+    since: datetime | None
 
 
 def traded(
@@ -122,21 +132,42 @@ async def chart(request: Call, person: NamedDependency[Person], symbol: Choice =
     """Show the candles of a symbol."""
     room: Room = request.app.state.page
     known = choices(request)["symbol"]
-    return await room.answer(request, person, CHART, symbol=symbol or next(iter(known), ""), symbols_known=known)
+    drawn = symbol or next(iter(known), "")
+    try:
+        bars = await queries.bars(request.view, drawn, BARS)
+    except TradingError:  # the page's script says that no candles are known
+        bars = []
+    since = (await traded_on(request.view, drawn, bars)).since
+    return await room.answer(request, person, CHART, symbol=drawn, symbols_known=known, since=since)
 
 
 @get("/data/candles", include_in_schema=False)
 async def candles(request: Call, symbol: FromQuery[str]) -> Answer[dict[str, Any]]:
-    """Give the newest bars of a symbol, what was bought and sold in their time, and where our stops lay."""
+    """Give the newest bars of a symbol, what was bought and sold in their time, and where our stops lay.
+
+    `since` is from when on all of that is here, in seconds, null if it is so for all bars.
+    """
     view = request.view
     bars = await queries.bars(view, symbol, BARS)
-    start = bars[0].time if bars else view.now()
-    newest = Span(newest=True, limit=FILLS)
-    mine = [one for one in reversed(history.fills(view, newest).items) if one.symbol == symbol and one.at >= start]
-    trades = [one for one in history.trades(view, newest).items if one.exit_time >= start]
-    stops = courses(symbol, bars, trades, view.book.positions.values(), request.settings.limits)
+    known = await traded_on(view, symbol, bars)
+    stops = courses(symbol, bars, known.trades, view.book.positions.values(), request.settings.limits)
     shown = [[int(bar.time.timestamp()), bar.open, bar.high, bar.low, bar.close] for bar in bars]
-    return Answer({"bars": shown, "fills": [mark(fill) for fill in mine], "stops": stops})
+    fills = [mark(fill) for fill in reversed(known.fills)]
+    since = int(known.since.timestamp()) if known.since else None
+    return Answer({"bars": shown, "fills": fills, "stops": stops, "since": since})
+
+
+async def traded_on(view: View, symbol: str, bars: list[BarAnswer]) -> Traded:
+    """Return what was traded in the time of some bars, as far back as is looked for it."""
+    if not bars:
+        return Traded([], [], None)
+    start = bars[0].time
+    fills, trades = [
+        await find(view, Question(BOOKS[name], {"symbol": symbol}, start=start), MARKS) for name in ("fills", "trades")
+    ]
+    reached = max(fills.before or 0, trades.before or 0)
+    within = [one for one in fills.rows if one.at >= start]
+    return Traded(within, trades.rows, moment_of(view, reached) if reached else None)
 
 
 def mark(fill: FillAnswer) -> list[Any]:

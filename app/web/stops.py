@@ -2,7 +2,8 @@
 
 Both are worked out from the books and the bars by the rule that the engine follows at every price (`risk.protect`); it
 writes no stop down before one asks to leave. A bar tells only at its end how high the price was in it, so a trailing
-stop is drawn a bar late, never too high; where a position is open, its last point is what the books know now.
+stop is drawn a bar late, never too high; where a position is open, its last point is what the books know now. The
+limits are those of now: of a position that was closed under others, the ledger does not tell them.
 """
 
 from __future__ import annotations

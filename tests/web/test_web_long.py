@@ -23,6 +23,7 @@ from support.visitors import Visitor, add_people, opened
 
 from app.cache import Cache
 from app.history import Span
+from app.schemas import BarAnswer
 from app.view import View
 from app.web.books import (
     BOOKS,
@@ -38,6 +39,7 @@ from app.web.books import (
     moment_of,
     written_before,
 )
+from app.web.ledgers import MARKS, traded_on
 
 TRADES = 100_000
 LONG, SHORT = 9 * TRADES + 700, 9_000  # entries; nine of them make a trade
@@ -242,6 +244,41 @@ def test_older_rows_of_some_days_follow_until_the_first_of_them(olga: Visitor) -
     assert pages > 2
     assert seqs == [int(row["seq"]) for row in reversed(rows)]
     assert {row["decided_at"][:10] for row in rows} == {"2020-01-05", "2020-01-06"}
+
+
+# -- the chart ----------------------------------------------------------------------------------------------------
+
+
+def bar(at: datetime, symbol: str = "BTC/USD") -> BarAnswer:
+    return BarAnswer(symbol, at, 1.0, 1.0, 1.0, 1.0, 1.0, "test", late=False)
+
+
+@pytest.mark.parametrize("symbol", ["BTC/USD", "NONE"])
+def test_a_chart_on_which_much_was_traded_says_from_when_on_all_is_drawn(long: View, symbol: str) -> None:
+    known = asyncio.run(traded_on(long, symbol, [bar(BEGIN)]))
+    assert known.since
+    after = written_before(long, known.since)
+    written = [
+        one.seq for one in BOOKS["fills"].fetch(long, Span(after=after, limit=2 * SCAN)).items if one.symbol == symbol
+    ]
+    assert [one.seq for one in reversed(known.fills)][-len(written) :] == written
+    assert len(known.fills) == (MARKS if symbol == "BTC/USD" else 0)
+
+
+def test_a_chart_has_all_that_was_traded_since_its_first_candle(long: View) -> None:
+    start = moment_of(long, long.book.seq) - DAY
+    known = asyncio.run(traded_on(long, "BTC/USD", [bar(start), bar(start + DAY)]))
+    after = written_before(long, start)
+    written = [
+        one.seq for one in BOOKS["fills"].fetch(long, Span(after=after, limit=SCAN)).items if one.symbol == "BTC/USD"
+    ]
+    assert known.since is None
+    assert [one.seq for one in reversed(known.fills)] == written
+    assert len(known.trades) >= len(written) // 2 > 0
+
+
+def test_a_chart_without_candles_has_nothing_on_it(long: View) -> None:
+    assert asyncio.run(traded_on(long, "BTC/USD", [])).fills == []
 
 
 # -- files --------------------------------------------------------------------------------------------------------
