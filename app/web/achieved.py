@@ -20,7 +20,7 @@ from app.api.call import Answer, Call
 from app.api.trading import time_of
 from app.clock import day_start
 from app.errors import TradingError
-from app.performance import DAY, Period, Point, Result, drawdowns, performance, period_window
+from app.performance import DAY, Period, Point, drawdowns, monthly_returns, period_window
 from app.schemas import PerformanceAnswer
 from app.view import View
 from app.web.overview import marks_today, thinned
@@ -98,22 +98,25 @@ async def achieved(
 ) -> Response[str]:
     """Show a period: today, the last 7 or 30 days, everything, or from one day to another."""
     room: Room = request.app.state.page
+    view = request.view
     asked = urlencode({"period": period, **{name: one for name, one in (("from", opens), ("to", closes)) if one}})
     chosen = {"period": period, "opens": opens, "closes": closes, "asked": asked}
-    shown = {**chosen, "periods": PERIODS, "metrics": METRICS}
-    return await room.answer(request, person, ACHIEVED, **shown, **measured(request.view, period, opens, closes))
+    found = room.slow(f"measured {asked}", lambda: measured(view, period, opens, closes))
+    by_month = room.slow("months", lambda: months(view))
+    shown = {**chosen, **found, "months": by_month, "periods": PERIODS, "metrics": METRICS}
+    return await room.answer(request, person, ACHIEVED, **shown)
 
 
 def measured(view: View, period: Period, opens: str, closes: str) -> Shown:
-    """Return the figures of a period with its months and results, or why there are none."""
+    """Return the figures of a period with its results, or why there are none."""
     try:
         start, end = span_of(opens, closes)
         found: PerformanceAnswer = queries.performance_of(view, period, start, end)
     except TradingError as fault:
-        return {"found": None, "why_not": str(fault), "months": [], "bins": []}
+        return {"found": None, "why_not": str(fault), "bins": []}
     begins, ends = window(view, period, start, end)
     nets = [one.net for one in view.results if (begins is None or one.at >= begins) and one.at <= ends]
-    return {"found": found, "why_not": "", "months": months(view), "bins": distribution(nets)}
+    return {"found": found, "why_not": "", "bins": distribution(nets)}
 
 
 def span_of(opens: str, closes: str) -> tuple[datetime | None, datetime | None]:
@@ -140,12 +143,11 @@ def months(view: View, most: int = MONTHS) -> list[Month]:
     points = queries.curve(view, view.now())
     if not points:
         return []
+    gained = dict(monthly_returns(points))
     found, end, oldest = list[Month](), points[-1].at, points[0].at
     while end > oldest and len(found) < most:
         start = (end - timedelta(microseconds=1)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        inside = queries.cut(points, start, end)
-        gained = performance(inside, list[Result](), annualisation=queries.annualisation(view)).total_return
-        found.append(Month(start, gained))
+        found.append(Month(start, gained.get(f"{start:%Y-%m}")))
         end = start
     return found
 

@@ -36,6 +36,8 @@ from app.web.words import FILTERS, when
 TEMPLATES = Path(__file__).parent / "templates"
 WATCH_SECONDS = 3.0  # for which what the watcher left is not read again
 SLOW_SECONDS = 5.0  # for which figures over all trades are not measured again
+SLOW_TIMES = 50  # as long as measuring took: however long the ledger, it takes no more than a fiftieth of the time
+SLOW_KEPT = 50  # answers
 QUESTIONS = 20  # that are followed at once, each with what keeps its answer current
 COMMON = ("state", "notice")  # parts that each page has
 # What stands in a sheet in the place of what is somebody's own. Nobody can guess it, and so write it into a page.
@@ -138,10 +140,16 @@ class Room:
 
     def slow(self, name: str, ask: Callable[[], Any]) -> Any:
         """Return an answer that takes long on a long ledger, or None if there is none; the last one for a while."""
-        kept = self._slow.get(name)
-        if kept is None or monotonic() - kept[0] > SLOW_SECONDS or kept[1] is None:
-            kept = self._slow[name] = (monotonic(), or_why(ask)[0])
-        return kept[1]
+        begun = monotonic()
+        until, answer = self._slow.pop(name, (0.0, None))
+        if answer is None or begun > until:
+            answer = or_why(ask)[0]
+            took = monotonic() - begun
+            until = begun + max(SLOW_SECONDS, SLOW_TIMES * took)
+        while len(self._slow) >= SLOW_KEPT:
+            del self._slow[next(iter(self._slow))]
+        self._slow[name] = until, answer
+        return answer
 
     async def common(self) -> Shown:
         """Return what each page shows: whether all is well, and how old what it shows is."""

@@ -356,6 +356,20 @@ def test_a_thinned_curve_keeps_its_ends_its_extremes_and_its_order(count: int) -
     }
 
 
+def test_an_answer_that_takes_long_is_measured_once_in_a_while_and_few_are_kept() -> None:
+    here, asked = room.Room(create_app(Settings()).state.shared, PAGES), list[str]()
+    for number in (0, 0, 0, *range(2 * room.SLOW_KEPT), 2 * room.SLOW_KEPT - 1):
+        assert here.slow(f"{number}", lambda number=number: asked.append(f"{number}") or number + 1) == number + 1  # type: ignore[misc]
+    assert asked == [f"{number}" for number in range(2 * room.SLOW_KEPT)]
+    assert len(here._slow) == room.SLOW_KEPT
+
+
+def test_an_answer_that_there_is_none_of_is_asked_for_again() -> None:
+    here, asked = room.Room(create_app(Settings()).state.shared, PAGES), list[int]()
+    assert [here.slow("nothing", lambda: asked.append(1)) for _ in range(3)] == [None] * 3
+    assert len(asked) == 3
+
+
 # -- where there is nothing ---------------------------------------------------------------------------------------
 
 
