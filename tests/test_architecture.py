@@ -177,7 +177,7 @@ MAY_IMPORT = {
     "web.logs": "api.call api.trading clock web.ledgers web.room web.signing web.tail web.wire",
     "web.looks": "history queries schemas view web.acting web.halts web.room web.rules web.words",
     "web.ops": "errands watched watcher web.room web.words",
-    "web.overview": "clock history ledger performance queries view web.room",
+    "web.overview": "clock history ledger performance queries view web.books web.room",
     "web.packing": "",
     "web.pages": "api.call api.problems errors performance web.account web.achieved web.acting web.asking "
     "web.ledgers web.logs web.looks web.ops web.overview web.reading web.room web.signing web.wire",

@@ -44,8 +44,8 @@ class Metric(Struct, frozen=True):
 
 METRICS = (
     Metric("total_return", "Return", "change", "End over start, minus one; deposits and withdrawals are no return."),
-    Metric("max_drawdown", "Deepest fall", "percent", "The deepest fall from a running peak."),
-    Metric("current_drawdown", "Fall now", "percent", "How far below its peak the account is at the end."),
+    Metric("max_drawdown", "Deepest fall", "percent", "The deepest fall of daily closes from their running peak."),
+    Metric("current_drawdown", "Fall now", "percent", "How far below its peak of daily closes the account ends."),
     Metric("sharpe_ratio", "Sharpe ratio", "ratio", "Mean daily excess return over its sample deviation, per year."),
     Metric(
         "sortino_ratio",
@@ -83,6 +83,15 @@ class Month(Struct, frozen=True):
     total_return: float | None
 
 
+class Fall(Struct, frozen=True):
+    """The deepest of the falls that are drawn: a positive fraction, and its times; `recovered` is None until then."""
+
+    depth: float
+    peak: datetime
+    trough: datetime
+    recovered: datetime | None
+
+
 ACHIEVED = Page("performance", "/performance", "Performance")
 Opens = Annotated[str, QueryParameter(name="from", max_length=40)]
 Closes = Annotated[str, QueryParameter(name="to", max_length=40)]
@@ -108,15 +117,16 @@ async def achieved(
 
 
 def measured(view: View, period: Period, opens: str, closes: str) -> Shown:
-    """Return the figures of a period with its results, or why there are none."""
+    """Return the figures of a period with its deepest fall and its results, or why there are none."""
     try:
         start, end = span_of(opens, closes)
         found: PerformanceAnswer = queries.performance_of(view, period, start, end)
+        fall = deepest(points_of(view, period, start, end))
     except TradingError as fault:
-        return {"found": None, "why_not": str(fault), "bins": []}
+        return {"found": None, "why_not": str(fault), "deepest": None, "bins": []}
     begins, ends = window(view, period, start, end)
     nets = [one.net for one in view.results if (begins is None or one.at >= begins) and one.at <= ends]
-    return {"found": found, "why_not": "", "bins": distribution(nets)}
+    return {"found": found, "why_not": "", "deepest": fall, "bins": distribution(nets)}
 
 
 def span_of(opens: str, closes: str) -> tuple[datetime | None, datetime | None]:
@@ -194,11 +204,23 @@ def falls(points: Sequence[Point]) -> list[list[float]]:
 
     As in the metrics, cash that was taken out is no fall.
     """
-    deepest: dict[int, float] = {}
+    lowest: dict[int, float] = {}
     for point, fall in zip(points, drawdowns(points), strict=True):
         at = int(point.at.timestamp())
-        deepest[at] = min(deepest.get(at, 0.0), -round(fall * 100, 4))
-    return thinned([[float(at), fall] for at, fall in deepest.items()])
+        lowest[at] = min(lowest.get(at, 0.0), -round(fall * 100, 4))
+    return thinned([[float(at), fall] for at, fall in lowest.items()])
+
+
+def deepest(points: Sequence[Point]) -> Fall | None:
+    """Return the deepest of the falls from the running peak, None where there is none."""
+    found = drawdowns(points)
+    depth = max(found, default=0.0)
+    if not depth:
+        return None
+    trough = found.index(depth)
+    peak = max(place for place in range(trough) if not found[place])
+    recovered = next((points[place].at for place in range(trough, len(found)) if not found[place]), None)
+    return Fall(depth, points[peak].at, points[trough].at, recovered)
 
 
 @get("/data/drawdown", include_in_schema=False, sync_to_thread=False)

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from app import history, queries
 from app.clock import day_start
 from app.history import Span
-from app.ledger import CashMoved, EquityMarked
+from app.ledger import CashMoved, Entry, EquityMarked
 from app.performance import Period, Point, period_window
 from app.view import View
+from app.web.books import written_before
 from app.web.room import Page, Room, Shown, or_why
 
 TRADES = 8  # shown on the overview
-MARKS = 3000  # of today that a curve is made of, at most
+MARKS = 3000  # newest ones of today that a curve is made of
+EARLY = 200  # that are taken of those before, one out of each stretch
 POINTS = 500  # of a curve that is sent
 
 
@@ -72,20 +74,32 @@ def _days(view: View, period: Period, now: datetime) -> list[Point]:
 
 
 def marks_today(view: View, now: datetime) -> list[Point]:
-    """Return every marking of today, oldest first, with the cash that came or went before it.
+    """Return markings of today, oldest first, with the cash that came or went before each.
 
-    It is finer than the days that the metrics are made of.
+    They are finer than the days that the metrics are made of: all of them, but of a day that was marked more often than
+    `MARKS` times, of its beginning only some.
     """
-    start = day_start(now)
-    found = view.store.entries(0, MARKS, ("EquityMarked", "CashMoved"), newest_first=True, before=view.book.seq + 1)
+    begun, end = written_before(view, day_start(now)), view.book.seq + 1
+    newest = view.store.entries(begun, MARKS, ("EquityMarked",), newest_first=True, before=end)
+    early = _some(view, begun, newest[-1].seq) if len(newest) == MARKS else []
+    moved = view.store.entries(begun, MARKS, ("CashMoved",), before=end)
     marks, flow = list[Point](), 0.0
-    for entry in reversed([one for one in found if one.at >= start]):
+    for entry in sorted([*early, *newest, *moved], key=lambda one: one.seq):
         if isinstance(entry.body, CashMoved):
             flow += float(entry.body.amount)
         elif isinstance(entry.body, EquityMarked):
             marks.append(Point(entry.at, float(entry.body.equity), flow))
             flow = 0.0
     return [*marks, Point(now, float(view.book.equity_at(view.marks())), flow)]
+
+
+def _some(view: View, after: int, before: int) -> list[Entry]:
+    """Return a marking out of each stretch between two entries, oldest first."""
+    step, found = max(-(-(before - after) // EARLY), 1), list[Entry]()
+    for start in range(after, before - 1, step):
+        if not found or found[-1].seq <= start:
+            found += view.store.entries(start, 1, ("EquityMarked",), before=before)
+    return found
 
 
 OVERVIEW = Page("overview", "/", "Overview", look, ("verdict", "tiles", "worth", "positions", "strategies", "trades"))

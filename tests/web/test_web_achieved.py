@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,16 @@ from support.big_ledger import build
 
 from app import queries
 from app.cache import Cache
+from app.clock import LiveClock, day_start
 from app.errors import InputError
+from app.ledger import AccountOpened, Body, CashMoved, EngineStarted, Entry, EquityMarked, Reconciled
 from app.performance import Point
+from app.portfolio import Portfolio
+from app.store import Store
 from app.view import View
 from app.web import achieved
-from app.web.achieved import METRICS, distinct, distribution, falls, measured, points_of, span_of
+from app.web.achieved import METRICS, deepest, distinct, distribution, falls, measured, points_of, span_of
+from app.web.overview import EARLY, MARKS, curve, marks_today
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
 START = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
@@ -33,6 +40,41 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
     one.look()
     yield one
     one.close()
+
+
+OFTEN = 2 * MARKS + 50  # markings of the day that is marked often
+TAKEN, DIP = MARKS // 2, (MARKS - 600, MARKS)  # after how many cash is taken out, and between which it is worth less
+
+
+@pytest.fixture(scope="module")
+def often(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    """An account of 10,000 that was marked often today; 1,000 were taken out, and it fell by a tenth for a while."""
+    place = tmp_path_factory.mktemp("often")
+    now, book = LiveClock().now(), Portfolio()
+    begun = day_start(now)
+    step = (now - begun) / (OFTEN + 1)
+    store = Store.create(place, "often")
+    store.take_over()
+    entries = list[Entry]()
+
+    def write(body: Body, at: datetime) -> None:
+        entries.append(Entry(book.seq + 1, at, book.seq, body))
+        book.apply(entries[-1])
+
+    for body in (AccountOpened("often", Decimal(10_000), "paper"), EngineStarted(1, "1", clean=True), Reconciled()):
+        write(body, begun - timedelta(hours=9))
+    for number in range(OFTEN):
+        if number == TAKEN:
+            write(CashMoved(Decimal(-1000), "anna", "for rent"), begun + number * step)
+        worth = book.cash * Decimal("0.9") if DIP[0] <= number < DIP[1] else book.cash
+        write(EquityMarked(worth, book.cash, {}), begun + number * step)
+    store.append(entries)
+    store.close()
+    view = View(place, Cache("redis://127.0.0.1:1"))
+    view.look()
+    assert view.fault is None
+    yield view
+    view.close()
 
 
 @given(NETS)
@@ -83,8 +125,61 @@ def test_points_of_one_time_are_one_with_all_their_cash() -> None:
 @pytest.mark.parametrize(("opens", "closes"), [("", ""), ("2020-01-03", "2020-02-06"), ("", "2020-01-20")])
 def test_the_deepest_fall_of_the_plot_is_that_of_the_figures(view: View, opens: str, closes: str) -> None:
     start, end = span_of(opens, closes)
-    deepest = min(fall for _, fall in falls(points_of(view, "all", start, end)))
-    assert deepest == pytest.approx(-100 * measured(view, "all", opens, closes)["found"].max_drawdown, abs=1e-3)
+    lowest = min(fall for _, fall in falls(points_of(view, "all", start, end)))
+    shown = measured(view, "all", opens, closes)
+    assert lowest == pytest.approx(-100 * shown["found"].max_drawdown, abs=1e-3)
+    assert shown["deepest"].depth == pytest.approx(shown["found"].max_drawdown, abs=1e-6)
+    assert not closes or shown["deepest"].trough == shown["found"].max_drawdown_trough_at, "else it may be now"
+
+
+def test_the_deepest_fall_of_today_is_told_as_it_is_drawn(often: View) -> None:
+    drawn = min(fall for _, fall in falls(points_of(often, "daily", None, None)))
+    fall = measured(often, "daily", "", "")["deepest"]
+    assert drawn == pytest.approx(-10.0)
+    assert fall.depth == pytest.approx(0.1)
+    assert fall.peak < fall.trough < fall.recovered
+    assert day_start(often.now()) <= fall.peak
+
+
+@pytest.mark.parametrize(
+    ("worth", "places"), [([100.0, 90.0, 95.0], (0, 1, None)), ([100.0, 110.0, 55.0, 120.0, 90.0], (1, 2, 3))]
+)
+def test_the_deepest_fall_has_its_peak_its_trough_and_its_end(
+    worth: list[float], places: tuple[int, int, int | None]
+) -> None:
+    fall = deepest([at(hour, value) for hour, value in enumerate(worth)])
+    assert fall is not None
+    assert (fall.peak, fall.trough) == tuple(
+        START + timedelta(hours=place) for place in places[:2] if place is not None
+    )
+    assert fall.recovered == (None if places[2] is None else START + timedelta(hours=places[2]))
+
+
+@given(st.lists(st.floats(1, 1e6), max_size=40))
+def test_the_deepest_fall_is_the_lowest_point_that_is_drawn(worth: list[float]) -> None:
+    points = [at(hour, value) for hour, value in enumerate(worth)]
+    fall, lowest = deepest(points), min((one for _, one in falls(points)), default=0.0)
+    assert lowest == pytest.approx(-100 * fall.depth if fall else 0.0, abs=1e-4)
+    assert fall is None or fall.peak < fall.trough
+
+
+# -- a day that is marked often -----------------------------------------------------------------------------------
+
+
+def test_a_day_that_is_marked_often_is_drawn_from_its_beginning(often: View) -> None:
+    begun, marks = day_start(often.now()), marks_today(often, often.now())
+    assert marks[0].at == begun
+    assert all(one.at < after.at for one, after in pairwise(marks))
+    assert MARKS < len(marks) <= MARKS + EARLY + 3
+    assert curve(often, "daily")[0][0] == int(begun.timestamp())
+
+
+def test_cash_that_was_taken_out_early_on_such_a_day_is_no_fall(often: View) -> None:
+    points, begun = points_of(often, "daily", None, None), day_start(often.now())
+    step = (points[-2].at - begun) / (OFTEN - 1)
+    fell, rose = (int((begun + number * step).timestamp()) for number in DIP)
+    assert sum(one.flow for one in points[1:]) == -1000.0
+    assert {fall for seconds, fall in falls(points) if not fell <= seconds <= rose} == {0.0}
 
 
 def test_a_day_that_a_span_goes_to_is_a_part_of_it() -> None:
