@@ -17,7 +17,7 @@ from app import errands, watched, watcher
 from app.watched import ChangeAnswer, DiskAnswer, JobAnswer, LeakAnswer, MeasureAnswer, ReportAnswer, Status
 from app.watcher import RANKS, Known, worst
 from app.web.room import Page, Room, Shown
-from app.web.words import LEVELS, Level
+from app.web.words import LEVELS, Level, size
 
 ALERTS = 20  # that are listed
 BACKUPS = 12
@@ -56,10 +56,11 @@ class Plot(Struct, frozen=True):
 
 
 class Filling(Struct, frozen=True):
-    """A disk, how it fills in words, and its plot."""
+    """A disk, when it is full and how fast it fills in words, and its plot."""
 
     disk: DiskAnswer
     words: str
+    pace: str
     plot: Plot
 
 
@@ -132,17 +133,27 @@ def _cell(start: datetime, stretches: Sequence[tuple[datetime, datetime, Status]
 
 def filling(disk: DiskAnswer) -> Filling:
     """Say when a disk is full."""
-    return Filling(disk, foretold(disk), plot(disk))
+    return Filling(disk, foretold(disk), pace(disk), plot(disk))
 
 
 def foretold(disk: DiskAnswer) -> str:
     if disk.per_day is None:
         return "When it is full is not known yet: that takes six hours of looks."
     if disk.days_left is None:
-        return "It does not fill up."
+        uneven = "It fills up too unevenly to say when it is full."
+        return uneven if disk.per_day >= 1 else "It does not fill up."
     if disk.days_left >= YEARS:
         return "As it fills now, it is full in more than ten years."
     return f"As it fills now, it is full in {_days(disk.days_left)}."
+
+
+def pace(disk: DiskAnswer) -> str:
+    """Say by how much it grows or shrinks, nothing where that is not known."""
+    if disk.per_day is None:
+        return ""
+    if abs(disk.per_day) < 1:  # byte
+        return "it stays as it is"
+    return f"it {'grows' if disk.per_day > 0 else 'shrinks'} by {size(abs(disk.per_day))} a day"
 
 
 def _days(days: float) -> str:
@@ -150,13 +161,16 @@ def _days(days: float) -> str:
 
 
 def plot(disk: DiskAnswer) -> Plot:
-    """Draw the bytes in use: in the left half what was seen, in the right one as many days as it goes on so."""
+    """Draw the bytes in use: in the left half what was seen, in the right one as many days as it goes on so.
+
+    What grows too unevenly to say when it is full is not drawn on.
+    """
     if len(disk.points) < 2 or not disk.size:
         return Plot("", "")
     first, last = disk.points[0], disk.points[-1]
     unit = WIDE / 2 / max(last[0] - first[0], 1)
     seen = " ".join(_point((at - first[0]) * unit, used / disk.size) for at, used in disk.points)
-    if disk.per_day is None:
+    if disk.per_day is None or (disk.per_day > 0 and disk.days_left is None):
         return Plot(seen, "")
     rate, now = disk.per_day / disk.size / DAY, last[1] / disk.size
     ahead = float(last[0] - first[0])

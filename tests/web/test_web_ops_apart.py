@@ -194,6 +194,8 @@ def disk(**given: Any) -> DiskAnswer:
     [
         ({}, "not known yet"),
         ({"per_day": -3.0}, "does not fill up"),
+        ({"per_day": 0.0}, "does not fill up"),
+        ({"per_day": 3.0}, "too unevenly to say"),
         ({"per_day": 1.0, "days_left": 12.34}, "full in 12 days"),
         ({"per_day": 40.0, "days_left": 1.0}, "full in 24 hours"),
         ({"per_day": 0.001, "days_left": 40_000.0}, "more than ten years"),
@@ -203,12 +205,32 @@ def test_when_a_disk_is_full_is_said_in_words(given: dict[str, float], said: str
     assert said in page.foretold(disk(**given))
 
 
+rates = st.one_of(st.none(), st.floats(-1e6, 1e6, allow_nan=False))
+
+
+@given(rates, st.one_of(st.none(), st.floats(0.01, 1e5)))
+def test_what_is_said_of_a_disk_does_not_contradict_itself(per_day: float | None, days_left: float | None) -> None:
+    grows = per_day is not None and per_day >= 1
+    one = page.filling(
+        disk(per_day=per_day, days_left=days_left if grows else None, points=[[0, 50], [3600, 55], [7200, 60]])
+    )
+    assert ("grows" in one.pace) == grows
+    assert ("does not fill up" in one.words) == (per_day is not None and not grows)
+    assert ("full in" in one.words) == (grows and days_left is not None)
+    rises = [float(corner.split(",")[1]) for corner in one.plot.foreseen.split()]
+    assert not rises or rises[1] >= rises[0] or "full in" in one.words or per_day < 1
+    assert " 0 B" not in one.pace
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 200)), max_size=60),
-    st.one_of(st.none(), st.floats(-1e6, 1e6, allow_nan=False)),
+    rates,
+    st.one_of(st.none(), st.floats(0.01, 1e5)),
 )
-def test_a_plot_stays_within_its_frame(points: list[tuple[int, int]], per_day: float | None) -> None:
-    drawn = page.plot(disk(per_day=per_day, points=[list(one) for one in sorted(points)]))
+def test_a_plot_stays_within_its_frame(
+    points: list[tuple[int, int]], per_day: float | None, days_left: float | None
+) -> None:
+    drawn = page.plot(disk(per_day=per_day, days_left=days_left, points=[list(one) for one in sorted(points)]))
     corners = [tuple(map(float, one.split(","))) for line in (drawn.seen, drawn.foreseen) for one in line.split()]
     assert all(0 <= along <= page.WIDE and 0 <= high <= page.HIGH for along, high in corners)
     assert (not drawn.foreseen) or per_day is not None
