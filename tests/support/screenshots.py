@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from playwright.sync_api import Browser
 from support.browser import ROOT, Scheme, Tab, browsing, look
 from support.looked_after import look_after, typed
-from support.running import Appliance, appliance, wait_until
+from support.running import QUICK, Appliance, appliance, wait_until
 from support.visitors import add_people, opened
 
 from app.log import FOLDER, LOG_FOLDER
@@ -26,12 +26,11 @@ SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 TRADES = 12  # that are closed before the first picture
 OTHERS = {"release": "/act/release", "silence": "/ops/ask/silence?alert=disk"}
 BEFORE_THE_DOOR = {"sign-in": "/sign-in", "wall": "/wall"}
-QUICK = {
+VARIED = {  # more to be seen of than in a test, also limits that are far away
+    **QUICK,
     "STRATEGIES": "sma_cross:fast=2:slow=4,momentum:period=3,donchian:entry=10:exit=5",
     "TARGET_SYMBOLS": "AAPL,MSFT,BTC/USD,ETH/USD",
-    "PAPER_FEE": "0",
-    "RISK_LOSSES_IN_A_ROW": "",
-    "RISK_DAILY_LOSS_AMOUNT": "100",
+    "RISK_DAILY_LOSS_AMOUNT": "2000",
     "RISK_MAX_ORDERS_PER_MINUTE": "600",
 }
 # A machine that takes pictures beside nine processes is busy, which is no news.
@@ -42,7 +41,7 @@ def main() -> None:
     PLACE.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as home, browsing() as browser:
         place = Path(home)
-        with appliance(place, **QUICK, **{LOG_FOLDER: str(place / "data" / FOLDER)}) as running:
+        with appliance(place, **VARIED, **{LOG_FOLDER: str(place / "data" / FOLDER)}) as running:
             wait_until(lambda: len(running.get("/api/v1/trading/trades")["items"]) >= TRADES, "it trades", patience=180)
             add_people(running.directory)
             look_after(running, **WELL)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 from support.big_ledger import build
-from support.running import Appliance, appliance, wait_until
+from support.running import QUICK, Appliance, appliance, wait_until
 from support.visitors import PASSWORD, Visitor, add_people, fault_of, opened
 
 from app import history
@@ -31,7 +31,6 @@ from app.web.books import BOOKS, ROWS, STATUSES, Found, Question, book_of, find
 from app.web.pages import PAGES
 from app.web.signing import Person
 
-QUICK = {"STRATEGIES": "sma_cross:fast=1:slow=2", "PAPER_FEE": "0", "RISK_LOSSES_IN_A_ROW": ""}
 BUDGET = 200_000  # bytes of a first page, compressed
 
 

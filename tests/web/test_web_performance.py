@@ -8,12 +8,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 from support.browser import PATIENCE, Tab, browsing, look
-from support.running import Appliance, appliance
+from support.running import QUICK, Appliance, appliance
 from support.visitors import Visitor, add_people, opened
 
 from app.web.achieved import METRICS
 
-QUICK = {"STRATEGIES": "sma_cross:fast=1:slow=2,momentum:period=2", "PAPER_FEE": "0", "RISK_LOSSES_IN_A_ROW": ""}
 DAY = "2026-01-05"
 
 

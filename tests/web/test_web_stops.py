@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from playwright.sync_api import expect
 from support.browser import PATIENCE, browsing, look
-from support.running import appliance, wait_until
+from support.running import QUICK, appliance, wait_until
 from support.visitors import add_people, opened
 
 from app.holdings import Position
@@ -115,9 +115,7 @@ def test_the_engine_leaves_where_a_price_reaches_a_line(prices: list[float], los
 
 
 def test_the_chart_shows_and_tells_our_stops(tmp_path_factory: pytest.TempPathFactory) -> None:
-    settings = {"STRATEGIES": "sma_cross:fast=1:slow=2,momentum:period=2", "PAPER_FEE": "0"}
-    settings |= {"RISK_TRAILING_STOP": "0.04", "RISK_LOSSES_IN_A_ROW": "", "RISK_MAX_ORDERS_PER_MINUTE": ""}
-    with appliance(tmp_path_factory.mktemp("stops"), **settings) as running:
+    with appliance(tmp_path_factory.mktemp("stops"), **{**QUICK, "RISK_TRAILING_STOP": "0.04"}) as running:
         add_people(running.directory)
         with opened(running, "olga") as olga, browsing() as browser, look(browser, olga) as tab:
             running.wait_for_entry("TradeClosed")
