@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +28,7 @@ from ops.processes import LAPTOP, Running
 LOG = logging.getLogger("ops")
 FOLDER = "published"
 FLIPS = 500  # the newest ones are shown
+ERRANDS = 100  # the same
 HISTORY = timedelta(hours=24)  # of a check, beside its last result
 LOOKS = 3  # so many looks may be missing before what is left is not believed
 PROPERTIES = (
@@ -121,7 +121,7 @@ def write(memory: Memory, settings: Settings, results: Sequence[Result], now: da
     for topic, tell in TOPICS.items():
         try:
             items = tell(Sight(memory, settings, results, now))
-            _put(settings.home / FOLDER, topic, {"at": moment.iso(now), "until": moment.iso(until), "items": items})
+            put(settings.home / FOLDER, topic, {"at": moment.iso(now), "until": moment.iso(until), "items": items})
         except (OpsError, OSError, ValueError) as fault:
             LOG.error("%s cannot be told to readers: %s", topic, fault)
 
@@ -135,14 +135,14 @@ def again(memory: Memory, settings: Settings, topic: str, now: datetime) -> None
     try:
         left = _left.decode((folder / f"{topic}.json").read_bytes())
         items = TOPICS[topic](Sight(memory, settings, (), now))
-        _put(folder, topic, {"at": left.at, "until": left.until, "items": items})
+        put(folder, topic, {"at": left.at, "until": left.until, "items": items})
     except FileNotFoundError:
         return
     except (OpsError, OSError, ValueError) as fault:
         LOG.error("%s cannot be told to readers before the next check: %s", topic, fault)
 
 
-def _put(folder: Path, topic: str, content: Mapping[str, Any]) -> None:
+def put(folder: Path, topic: str, content: object) -> None:
     """Put a file in its place, whole or not at all; every user may read it."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
@@ -266,6 +266,10 @@ def _silences(sight: Sight) -> Sequence[Struct]:
     return records.silences(sight.memory, sight.now)
 
 
+def _errands(sight: Sight) -> Sequence[Struct]:
+    return records.errands(sight.memory)[:ERRANDS]
+
+
 def _disks(sight: Sight) -> Sequence[Struct]:
     return shown.disks(sight.memory, sight.settings, sight.now)
 
@@ -291,6 +295,7 @@ TOPICS: dict[str, Callable[[Sight], Sequence[Struct]]] = {
     "reports": _reports,
     "backups": _backups,
     "silences": _silences,
+    "errands": _errands,
     "disks": _disks,
     "jobs": _jobs,
     "certificate": _certificate,

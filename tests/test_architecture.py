@@ -266,8 +266,9 @@ OPS_MAY_IMPORT = {
     "sending": "channel memory moment outside records rules",
     "alerts": "channel check config errors flips memory moment records rules sending",
     "machine": "alerts check config flips meanings memory records rules",
-    "acting": "alerts channel check config errors failure flips heartbeat machine memory moment outside published "
+    "errands": "alerts channel check config errors failure flips heartbeat machine memory moment outside published "
     "records",
+    "acting": "config errands errors memory moment records",
     "checks": "check checks.api checks.app checks.certificate checks.clock checks.disk checks.host checks.jobs "
     "checks.keeper checks.kernel checks.leaks checks.money checks.network checks.redis checks.services checks.storage "
     "checks.upkeep",

@@ -69,8 +69,8 @@ check = job("check", "Look at everything now, and tell what changed.", own_json=
 alerts = job("alerts", "Show what is alerted, since when, and who was told.", own_json=True)
 ack = job("ack", "Take the alert NAME on, saying why: no more reminders until it ends or gets worse.", signed=True)
 silence = job("silence", "Keep NAME quiet --for 2h, saying why; it is told at the end if it still holds.", signed=True)
-unsilence = job("unsilence", "End the silence of NAME before its time.")
-selftest = job("selftest", "Send a test message through every channel, and show each answer.")
+unsilence = job("unsilence", "End the silence of NAME before its time.", signed=True)
+selftest = job("selftest", "Send a test message through every channel, and show each answer.", signed=True)
 drill = job("drill", "Restore the newest backup on trial, and compare it with the account.")
 
 

@@ -22,7 +22,7 @@ from ops.stamps import Stamp
 
 TOPICS = {
     *("checks", "flips", "alerts", "leaks", "units", "reports", "backups"),
-    *("silences", "disks", "jobs", "certificate", "machine"),
+    *("silences", "errands", "disks", "jobs", "certificate", "machine"),
 }
 RESULTS = [
     Result("disk", Status.WARN, "12% is free", {"free": 0.12}, {"warn": 0.15}, (Finding("/", Status.WARN, "12%"),)),
@@ -157,9 +157,12 @@ def test_what_a_person_did_is_told_at_once_and_makes_nothing_look_younger(settin
     assert ops("silence", name, "--for", "2h", "--by", "ann", "--why", "known", settings=settings).code == 0
     assert (alert()["state"], alert()["silenced"]["why"]) == ("silenced", "known")
     assert [(one["name"], one["by"]) for one in read(settings, "silences")["items"]] == [(name, "ann")]
-    assert ops("unsilence", name, settings=settings).code == 0
+    assert ops("unsilence", name, "--by", "ben", settings=settings).code == 0
     assert alert()["silenced"] is None
     assert read(settings, "silences")["items"] == []
+    done = [(one["name"], one["about"], one["by"], one["via"]) for one in read(settings, "errands")["items"]]
+    about = [("unsilence", "ben"), ("silence", "ann"), ("ack", "ann")]
+    assert done == [(what, name, by, "terminal") for what, by in about]
     after = read(settings, "alerts")
     assert (after["at"], after["until"]) == (before["at"], before["until"])
 
