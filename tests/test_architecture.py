@@ -269,6 +269,7 @@ OPS_MAY_IMPORT = {
     "errands": "alerts channel check config errors failure flips heartbeat machine memory moment outside published "
     "records",
     "acting": "config errands errors memory moment records",
+    "asked": "config errands errors moment published stamps",
     "checks": "check checks.api checks.app checks.certificate checks.clock checks.disk checks.host checks.jobs "
     "checks.keeper checks.kernel checks.leaks checks.money checks.network checks.redis checks.services checks.storage "
     "checks.upkeep",
