@@ -30,6 +30,7 @@ UNITS = (
     "trading-weekly.timer trading-weekly.service trading-monthly.timer trading-monthly.service "
     "trading-backup.timer trading-backup.service trading-archive.timer trading-archive.service "
     "trading-verify.timer trading-verify.service trading-drill.timer trading-drill.service "
+    "trading-asked.path trading-asked.service "
     "redis-server.service nginx.service nftables.service ssh.service certbot.timer"
 )
 
