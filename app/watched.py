@@ -91,6 +91,23 @@ class SilenceAnswer(ByAnswer, frozen=True):
     name: str = ""
 
 
+class ErrandAnswer(Struct, frozen=True):
+    """What somebody had done about alerts: `name` is what, `about` which, `via` the page or a terminal.
+
+    `said` is what came of it; `ok` is false where it was not done, not wholly, or where that is not known.
+    """
+
+    id: str
+    at: datetime
+    name: str
+    by: str
+    via: str = ""
+    about: str = ""
+    why: str = ""
+    said: str = ""
+    ok: bool = True
+
+
 class DeliveryAnswer(Struct, frozen=True):
     receiver: str
     at: datetime | None

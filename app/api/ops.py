@@ -78,6 +78,12 @@ def silences(request: Call, after: After = 0, limit: Limit = 100) -> Watched[wat
     return told(request, "silences", watched.SilenceAnswer, after, limit)
 
 
+@get("/errands", responses=ERRORS, sync_to_thread=True)
+def errands(request: Call, after: After = 0, limit: Limit = 100) -> Watched[watched.ErrandAnswer]:
+    """What was done about alerts, the newest first: by whom, when, why, and what came of it."""
+    return told(request, "errands", watched.ErrandAnswer, after, limit)
+
+
 @get("/disks", responses=ERRORS, sync_to_thread=True)
 def disks(request: Call, after: After = 0, limit: Limit = 100) -> Watched[watched.DiskAnswer]:
     """Each file system that matters: what is free, and when it is full as it fills now."""
@@ -122,7 +128,7 @@ def told(request: Call, topic: str, kind: type[Item], after: int, limit: int) ->
 OPS = Router(
     "/api/v1/ops",
     route_handlers=[
-        *(checks, flips, alerts, silences, leaks, units, disks, jobs, backups, certificate, machine),
+        *(checks, flips, alerts, silences, errands, leaks, units, disks, jobs, backups, certificate, machine),
         *(reports, report),
     ],
     tags=["ops"],

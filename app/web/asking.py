@@ -1,14 +1,20 @@
 """What a person may ask of the watcher on the page: to take an alert on, to keep one quiet, to try who would be told.
 
-Each is a page with a form, for which no script is needed. It is done by the watcher's own program, as at a terminal.
-Where that is not this process's to start, the page has the command in the place of the button.
+Each is a page with a form, for which no script is needed. It is done by the watcher's own program, as at a terminal,
+and the page says that it is done when that program says so: until then that it is asked for. A form that is sent again
+is one request. Where nothing can be asked of the watcher, the page has the command in the place of the button.
 """
 
 from __future__ import annotations
 
+import asyncio
+import re
 import shlex
 from collections.abc import Mapping
+from datetime import datetime
+from hashlib import sha256
 from http import HTTPStatus
+from secrets import token_hex
 from typing import Annotated, Any
 
 from litestar import Response, get, post
@@ -16,12 +22,13 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
-from app import errands
+from app import errands, watcher
 from app.api.call import Call
 from app.api.problems import STATUS, NotFound
-from app.errands import Outcome
-from app.errors import InputError, Refused, TradingError
+from app.errands import Asked
+from app.errors import InputError, Refused, TimedOut, TradingError
 from app.log import get_logger
+from app.watcher import Answered
 from app.web.room import Room
 from app.web.signing import Person, needs_ops
 
@@ -38,6 +45,8 @@ LENGTHS = {
     "7d": "7 days",
 }
 USUAL = "2h"
+NOTHING: dict[str, Any] = {"number": "", "waits": False, "lines": [], "fault": "", "unsure": False}
+NUMBER = re.compile(r"[0-9a-f]{32}")  # of a request
 Alert = Annotated[str, QueryParameter(max_length=LONGEST)]
 
 
@@ -95,33 +104,71 @@ async def ask_watcher(
 @post("/ops/ask/{name:str}", status_code=200, guards=[needs_ops], include_in_schema=False)
 async def send_watcher(request: Call, person: NamedDependency[Person], name: FromPath[str]) -> Response[str]:
     """Have it done, and say what came of it."""
-    room: Room = request.app.state.page
-    shown: dict[str, Any] = {"errand": found(name), "lines": [], "fault": ""}
-    status = HTTPStatus.OK.value
+    shown, status = {**NOTHING, "label": found(name).label}, HTTPStatus.OK
     try:
-        done = await carry_out(request, person, found(name))
-        shown |= {"lines": done.lines, "fault": f"exit code {done.code}" if done.code else ""}
-        status = status if not done.code else STATUS[InputError if done.code == USAGE else Refused]
+        number, known = await carry_out(request, person, found(name))
+        shown |= {"number": number, "waits": await asyncio.to_thread(errands.waits, request.settings, number)}
+        status = told(shown, known)
     except TradingError as error:
-        shown["fault"] = str(error)
-        status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    return room.draw(request, person, "asked.html", {**await room.common(), **shown}, status)
+        shown |= {"fault": str(error), "unsure": isinstance(error, TimedOut)}
+        status = HTTPStatus(next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS))
+    return await draw(request, person, shown, status)
 
 
-async def carry_out(request: Call, person: Person, errand: Errand) -> Outcome:
-    """Do what a form asks for. Raise InputError for a form that does not say enough, Refused where we may not."""
+@get("/ops/asked/{number:str}", guards=[needs_ops], include_in_schema=False)
+async def see_asked(request: Call, person: NamedDependency[Person], number: FromPath[str]) -> Response[str]:
+    """Say what came of something that was asked for before."""
+    if not NUMBER.fullmatch(number):
+        raise NotFound("nothing was asked for by this number; the page on the machine tells what was done")
+    settings = request.settings
+    known = await asyncio.to_thread(watcher.answer, settings.watched, number)
+    waits = await asyncio.to_thread(errands.waits, settings, number)
+    label = ERRANDS[known.errand].label if known and known.errand in ERRANDS else "Asked for"
+    shown = {**NOTHING, "label": label, "number": number, "waits": waits}
+    told(shown, known)
+    return await draw(request, person, shown, HTTPStatus.OK)
+
+
+def told(shown: dict[str, Any], known: Answered | None) -> HTTPStatus:
+    """Show what came of it; return the status that says the same."""
+    if known is None:
+        return HTTPStatus.ACCEPTED
+    shown |= {"number": "", "lines": known.lines, "fault": f"exit code {known.code}" if known.code else ""}
+    return HTTPStatus(STATUS[InputError if known.code == USAGE else Refused]) if known.code else HTTPStatus.OK
+
+
+async def draw(request: Call, person: Person, shown: Mapping[str, Any], status: HTTPStatus) -> Response[str]:
+    room: Room = request.app.state.page
+    return room.draw(request, person, "asked.html", {**await room.common(), **shown}, status.value)
+
+
+async def carry_out(request: Call, person: Person, errand: Errand) -> tuple[str, Answered | None]:
+    """Ask for what a form asks for; return the number of the request, and what came of it, None if that is not known.
+
+    Raise InputError for a form that does not say enough, Refused where nothing can be asked for.
+    """
     form = await request.form()
     given = {field: f"{form.get(field, '')}".strip() for field in ("alert", "why", "length")}
     command = as_typed(errand, given)
     why_not = errands.barred(request.settings)
     if why_not:
         raise Refused(f"{why_not}; type on the machine: {errands.typed(request.settings, command)}")
-    signed = [f"--by={person.name}"] if errand.wants_why else []
-    named = ["--", given["alert"]] if errand.of else []  # behind the dashes nothing is an option
-    done = await errands.run(request.settings, errand.name, [*signed, *options(errand, given), *named])
-    get_logger().info("the watcher was asked", errand=shlex.join(command), who=request.origin, exit_code=done.code)
+    wish = asked_for(errand, given, person, f"{form.get('key') or token_hex(16)}", request.view.wall())
+    known = await errands.ask(request.settings, wish)
+    code = known.code if known else None
+    get_logger().info("the watcher was asked", errand=shlex.join(command), who=request.origin, exit_code=code)
     request.app.state.page.look_again()
-    return done
+    return wish.id, known
+
+
+def asked_for(errand: Errand, given: Mapping[str, str], person: Person, key: str, now: datetime) -> Asked:
+    """Return the request of a form. It has the same number when the same form is sent again."""
+    about, why, length = (
+        given[field] if wanted else ""
+        for field, wanted in (("alert", errand.of), ("why", errand.wants_why), ("length", errand.wants_length))
+    )
+    words = "\0".join([person.name, errand.name, about, why, length, key]).encode(errors="replace")
+    return Asked(sha256(words).hexdigest()[:32], errand.name, person.name, now, about, why, length)
 
 
 def as_typed(errand: Errand, given: Mapping[str, str]) -> list[str]:

@@ -20,6 +20,7 @@ from app.web.room import Page, Room, Shown
 from app.web.words import LEVELS, Level, size
 
 ALERTS = 20  # that are listed
+ERRANDS = 20  # the same
 BACKUPS = 12
 HOUR = timedelta(hours=1)
 HOURS = 24  # cells of a history; the watcher tells of no more
@@ -31,6 +32,7 @@ DAY = 86_400.0  # seconds
 YEARS = 3650.0  # days from which on a date means nothing
 TOPICS: dict[str, type[Struct]] = {
     "silences": watched.SilenceAnswer,
+    "errands": watched.ErrandAnswer,
     "leaks": watched.LeakAnswer,
     "units": watched.UnitAnswer,
     "disks": watched.DiskAnswer,
@@ -38,6 +40,12 @@ TOPICS: dict[str, type[Struct]] = {
     "certificate": watched.CertificateAnswer,
     "machine": watched.MachineAnswer,
     "reports": watched.ReportAnswer,
+}
+DONE = {
+    "ack": "took on",
+    "silence": "silenced",
+    "unsilence": "ended the silence of",
+    "selftest": "had the alerts tested",
 }
 
 
@@ -80,6 +88,7 @@ async def look(room: Room) -> Shown:
         "histories": {one.name: cells(one.history, until, now) for one in checks},
         "alerts": watch.alerts,
         "alerts_shown": alerts[:ALERTS],
+        "errands_shown": [(DONE.get(one.name, one.name), one) for one in known["errands"].items[:ERRANDS]],
         "backups": watch.backups,
         "backups_shown": watch.backups.items[:BACKUPS],
         "drill": next((one for one in jobs.items if one.name == DRILL), None),
@@ -94,9 +103,9 @@ async def look(room: Room) -> Shown:
 def read(room: Room) -> dict[str, Any]:
     """Read what else the watcher left, and whether this process may act on it."""
     settings, now = room.shared.settings, room.view.wall()
-    barred = errands.barred(settings)
+    barred, sudo = errands.barred(settings), "" if errands.is_ours(settings) else "sudo "
     found = {name: watcher.read(settings.watched, name, kind, now) for name, kind in TOPICS.items()}
-    return {**found, "barred": barred, "sudo": "sudo " if barred else ""}
+    return {**found, "barred": barred, "sudo": sudo}
 
 
 # -- histories ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from app.performance import Period
 from app.web.account import ACCOUNT
 from app.web.achieved import ACHIEVED, achieved, drawdown
 from app.web.acting import act, ask
-from app.web.asking import ask_watcher, send_watcher
+from app.web.asking import ask_watcher, see_asked, send_watcher
 from app.web.ledgers import LEDGER_PAGES, LEDGERS, traded
 from app.web.logs import LOGGED, LOGS
 from app.web.looks import LOOKS
@@ -65,7 +65,7 @@ WEB = Router(
         *(shower(page) for page in PLAIN),
         *LEDGERS,
         *LOGGED,
-        *(achieved, drawdown, live, equity, ask, act, ask_watcher, send_watcher, read_report),
+        *(achieved, drawdown, live, equity, ask, act, ask_watcher, send_watcher, see_asked, read_report),
     ],
     dependencies={**PERSON, "wanted": Provide(traded, sync_to_thread=False)},
     exception_handlers={TradingError: told, HTTPException: strayed},

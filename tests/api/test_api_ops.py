@@ -18,7 +18,7 @@ from app.tokens import make
 
 TOPICS = (
     *("flips", "alerts", "leaks", "units", "reports", "backups"),
-    *("silences", "disks", "jobs", "certificate", "machine"),
+    *("silences", "errands", "disks", "jobs", "certificate", "machine"),
 )
 CHECK = {"name": "disk", "status": "WARN", "summary": "12% is free", "since": None, "at": "2026-01-05T15:00:00Z"}
 ALERT = {

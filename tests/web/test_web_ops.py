@@ -208,6 +208,24 @@ def test_a_silence_is_made_for_a_time_and_ended_before_it(running: Appliance, an
     assert running.get("/api/v1/ops/silences")["items"] == []
 
 
+def test_a_form_that_is_sent_again_is_one_request_and_stands_below_the_alerts_under_a_name(
+    running: Appliance, anna: Visitor, alert: str
+) -> None:
+    before = running.get("/api/v1/ops/errands")["total"]
+    (key,) = set(re.findall(r'name="key" value="([^"]+)"', anna.get("/ops/ask/silence", {"alert": alert}).text))
+    form = {"alert": alert, "why": "sent twice", "length": "1h", "key": key}
+    first = words_on(anna.post("/ops/ask/silence", **form).text)
+    anna.get("/account")
+    assert words_on(anna.post("/ops/ask/silence", **form).text) == first
+    known = running.get("/api/v1/ops/errands")
+    (newest, *_) = known["items"]
+    assert known["total"] == before + 1
+    assert (newest["name"], newest["about"], newest["by"], newest["via"]) == ("silence", alert, "anna", "page")
+    wait_for_words(anna, "/ops", f"anna silenced {alert} , on the page: sent twice")
+    assert typed(running, "unsilence", alert, "--by", "ben").code == 0
+    wait_for_words(anna, "/ops", f"ben ended the silence of {alert} , at a terminal")
+
+
 @pytest.mark.parametrize(
     ("name", "form", "refused"),
     [

@@ -1,4 +1,4 @@
-"""The page on the machine where the watcher is another user's, as on the appliance, or silent: what it shows and says.
+"""The page on the machine where the watcher is another user's, as on the appliance, or silent: what it shows and asks.
 
 The watcher's files are written here as it writes them, for what a machine of a test has not: timers, a certificate, a
 process that leaks.
@@ -9,17 +9,23 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.running import Appliance, appliance, wait_until
+from support.running import ROOT, Appliance, appliance, wait_until
 from support.visitors import Visitor, add_people, opened, wait_for_words, words_on
 
+from app.errands import WAITING
 from app.watched import ChangeAnswer, DiskAnswer, Status
 from app.watcher import RANKS
 from app.web import ops as page
@@ -39,7 +45,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     """An API beside a watcher whose memory is not its own to write, as on the appliance."""
     place = tmp_path_factory.mktemp("apart")
     home = place / "watcher"
-    with appliance(place, redis=False, engine=False, OPS_DATA_DIR=str(home)) as one:
+    with appliance(place, redis=False, engine=False, OPS_DATA_DIR=str(home), OPS_ASKED_DIR=str(place / "asked")) as one:
         add_people(one.directory)
         (home / "published").mkdir(parents=True)
         yield one
@@ -61,8 +67,13 @@ def leave(apart: Appliance, topic: str, *items: Any, age: float = 10) -> None:
     content = {"at": at.isoformat(), "until": until.isoformat(), "items": items}
     path = home / "published" / f"{topic}.json"
     path.write_text(json.dumps(content))
+    give_away(home)
+
+
+def give_away(home: Path) -> None:
+    """Let a directory and all in it be another user's."""
     if os.geteuid() == 0:  # whoever may write everything is told from the owner by name alone
-        for one in (home, path.parent, path):
+        for one in (home, *home.rglob("*")):
             os.chown(one, 65534, 65534)
     else:
         home.chmod(0o555)
@@ -91,6 +102,112 @@ def test_a_form_that_may_not_be_carried_out_is_refused_with_what_to_type(
     assert answer.status_code == 409
     assert f"sudo tradectl {name}" in words_on(answer.text)
     assert not (apart.place / "watcher" / "ops.sqlite3").exists()
+
+
+# -- where what is asked for can be left ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spool(apart: Appliance) -> Iterator[Path]:
+    """The directory in which the page leaves what it asks for; nobody looks at it but a test."""
+    place = apart.place / "asked"
+    place.mkdir()
+    leave(apart, "alerts", ALERT)
+    yield place
+    shutil.rmtree(place)
+    home = apart.place / "watcher"
+    home.chmod(0o755)
+    shutil.rmtree(home / "answers", ignore_errors=True)
+    (home / "ops.sqlite3").unlink(missing_ok=True)
+    give_away(home)
+
+
+def take(apart: Appliance) -> None:
+    """Do once what the watcher's unit does: take what is asked for, and do it."""
+    home = apart.place / "watcher"
+    home.chmod(0o755)
+    settings = {"OPS_DATA_DIR": str(home), "OPS_ASKED_DIR": str(apart.place / "asked"), "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-P", "-m", "ops", "asked"]
+    done = subprocess.run(words, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+    give_away(home)
+    assert done.returncode == 0, done.stderr
+
+
+def number_of(keeper: Visitor) -> str:
+    (found,) = re.findall(r'href="/ops/asked/(\w{32})"', keeper.shown)
+    return str(found)
+
+
+def test_what_is_asked_for_is_done_by_the_watcher_and_never_said_to_be_before(
+    apart: Appliance, keeper: Visitor, spool: Path
+) -> None:
+    asked = keeper.get("/ops/ask/silence", {"alert": "unit:a b"})
+    assert "The same at a terminal: sudo tradectl silence" in words_on(asked.text)
+    key = re.findall(r'name="key" value="([^"]+)"', asked.text)[0]
+    form = {"alert": "unit:a b", "why": "it's moved", "length": "1d", "key": key}
+    answer = keeper.post("/ops/ask/silence", **form)
+    assert (answer.status_code, "Done" in words_on(answer.text)) == (202, False)
+    assert "Asked for, and not known to be done yet. It waits to be taken" in words_on(answer.text)
+    number = number_of(keeper)
+    (request,) = spool.iterdir()
+    assert request.name == f"{number}.json"
+    told = json.loads(request.read_text())
+    assert (told["errand"], told["by"], told["about"], told["why"]) == ("silence", "olga", "unit:a b", "it's moved")
+
+    take(apart)
+    assert list(spool.iterdir()) == []
+    answer = keeper.get(f"/ops/asked/{number}")
+    assert (answer.status_code, "Done: nothing is told of unit:a b until" in words_on(answer.text)) == (200, True)
+    keeper.get("/ops/ask/silence", {"alert": "unit:a b"})
+    answer = keeper.post("/ops/ask/silence", **form)
+    assert (answer.status_code, "Done: nothing is told of" in words_on(answer.text)) == (200, True)
+    assert list(spool.iterdir()) == [], "the same form is not asked for again"
+
+
+def test_what_the_watcher_refuses_is_said_with_its_words(apart: Appliance, keeper: Visitor, spool: Path) -> None:
+    keeper.get("/ops/ask/unsilence")
+    answer = keeper.post("/ops/ask/unsilence", alert="nothing")
+    number = number_of(keeper)
+    take(apart)
+    answer = keeper.get(f"/ops/asked/{number}")
+    assert "Not done: there is no silence of 'nothing'" in words_on(answer.text)
+
+
+@pytest.mark.parametrize("number", ["0" * 31, "..%2Falerts", NASTY])
+def test_what_was_never_asked_for_is_not_there(keeper: Visitor, number: str) -> None:
+    answer = keeper.get(f"/ops/asked/{quote(number, safe='%')}")
+    assert (answer.status_code, "<b id" in answer.text) == (404, False)
+
+
+def test_too_many_requests_that_nobody_takes_are_said(apart: Appliance, keeper: Visitor, spool: Path) -> None:
+    for number in range(WAITING):
+        (spool / f"{number}.json").touch()
+    keeper.get("/ops/ask/selftest")
+    answer = keeper.post("/ops/ask/selftest")
+    assert (answer.status_code, len(list(spool.iterdir()))) == (503, WAITING)
+    assert f"{WAITING} requests wait" in words_on(answer.text)
+    assert "systemctl status trading-asked.path" in words_on(answer.text)
+
+
+def test_where_the_page_may_leave_nothing_it_says_why(apart: Appliance, keeper: Visitor, spool: Path) -> None:
+    give_away(spool)
+    try:
+        said = words_on(keeper.get("/ops/ask/selftest").text)
+    finally:
+        spool.chmod(0o755)
+    assert "cannot be left in" in said
+    assert "it is not the page's own user's to write" in said
+    assert "sudo tradectl selftest" in said
+
+
+def test_what_was_done_about_alerts_is_shown_under_the_name_of_who_did(apart: Appliance, keeper: Visitor) -> None:
+    one = {"id": "1" * 32, "at": LONG_AGO, "by": "anna", "via": "page", "about": "disk", "why": NASTY, "said": "so"}
+    test = {**one, "id": "2" * 32, "name": "selftest", "by": "ben", "via": "terminal", "about": "", "why": ""}
+    leave(apart, "errands", {**test, "said": "1 of 2 took it", "ok": False}, {**one, "name": "ack"})
+    said = words_on(keeper.get("/ops").text)
+    assert "2026-01-05 15:00:00 UTC : ben had the alerts tested, at a terminal (1 of 2 took it)" in said
+    assert f"anna took on disk , on the page: {NASTY}" in said
+    assert "<b id" not in keeper.shown
 
 
 def test_where_the_watcher_left_nothing_every_part_says_unknown_with_the_command(
