@@ -17,7 +17,7 @@ from msgspec import Struct
 from app.api.call import Call
 from app.api.commands import carry
 from app.api.problems import NotFound, status_of
-from app.errors import InputError, TradingError
+from app.errors import InputError, TimedOut, TradingError
 from app.schemas import OperatorRequest
 from app.web.room import Room
 from app.web.signing import Person, needs_trade
@@ -73,12 +73,15 @@ async def ask(
 async def act(request: Call, person: NamedDependency[Person], name: FromPath[str]) -> Response[str]:
     """Carry out what a form asks for, and say what came of it."""
     room: Room = request.app.state.page
-    status, fault, said = 200, None, ""
+    fault, said, waiting = None, "", False
     try:
         said, status = await carry_out(request, person, name)
+        waiting = status == WAITING
+    except TimedOut as error:  # it is kept, and may yet be carried out
+        said, status, waiting = str(error), status_of(error), True
     except TradingError as error:
         fault, status = str(error), status_of(error)
-    shown = {"said": said, "fault": fault, "waiting": status == WAITING}
+    shown = {"said": said, "fault": fault, "waiting": waiting}
     if request.headers.get("hx-request"):
         return room.draw(request, person, "parts/said.html", shown, status)
     return room.draw(request, person, "said.html", {**await room.common(), **shown}, status)

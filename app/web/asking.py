@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from app import errands, watcher
 from app.api.call import Call
-from app.api.problems import STATUS, NotFound
+from app.api.problems import STATUS, NotFound, status_of
 from app.errands import Asked
 from app.errors import InputError, Refused, TimedOut, TradingError
 from app.log import get_logger
@@ -111,7 +111,7 @@ async def send_watcher(request: Call, person: NamedDependency[Person], name: Fro
         status = told(shown, known)
     except TradingError as error:
         shown |= {"fault": str(error), "unsure": isinstance(error, TimedOut)}
-        status = HTTPStatus(next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS))
+        status = HTTPStatus(status_of(error))
     return await draw(request, person, shown, status)
 
 

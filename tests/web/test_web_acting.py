@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 from support.browser import PATIENCE, browsing, look
 from support.running import QUICK, Appliance, appliance, wait_until
-from support.visitors import Visitor, add_people, opened
+from support.visitors import Visitor, add_people, opened, words_on
 
 from app.api.commands import Key
 from app.control import HALT_FILE
@@ -123,6 +123,22 @@ def test_a_double_press_on_halt_is_one_halt_and_a_halt_after_the_release_another
             running.wait_for_state("active")
         tab.assert_clean(running.url)
     assert commands(running)[len(before) :] == ["halt", "release"] * 2
+
+
+def test_a_command_that_the_engine_has_not_answered_yet_is_said_to_be_kept(running: Appliance, olga: Visitor) -> None:
+    key = key_in(olga.get("/act/stop").text)
+    running.freeze_engine()
+    try:
+        answer = olga.post("/act/stop", reason="nobody answers", key=key)
+    finally:
+        running.engine.thaw()
+    said = words_on(answer.text)
+    assert answer.status_code == 504
+    assert "Kept: the engine did not answer within 5 s" in said
+    assert "Not done" not in said
+    wait_until(lambda: running.get("/api/v1/trading/status")["state"] == "stopped", "it is carried out after all")
+    olga.get("/act/start")
+    assert press(olga, "start", reason="it answers again").status_code == 200
 
 
 def test_the_kill_switch_of_the_page_is_a_file_where_a_frozen_engine_keeps_the_ledger(tmp_path: Path) -> None:

@@ -128,6 +128,9 @@ function renewKeys(place) {
   }
 }
 
+// A page that comes back as it was left would send what it sent then: what was asked for since is another command.
+addEventListener("pageshow", (event) => event.persisted && renewKeys(document));
+
 // A form that got no answer keeps its key: whether it was carried out is not known, and pressed again it stays one.
 document.addEventListener("submit", (event) => {
   const said = saidOf(event.target);
