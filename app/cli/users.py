@@ -92,13 +92,13 @@ def at_the_door(function: Callable[..., None]) -> Callable[..., None]:
 @click.argument("name")
 @role_option
 @click.option("--generate", is_flag=True, help="Make the password up and show it once.")
+@json_option
 @at_the_door
-def add(sign_ins: SignIns, asker: Asker, name: str, roles: tuple[Scope, ...], generate: bool) -> None:
+def add(sign_ins: SignIns, asker: Asker, name: str, *, roles: tuple[Scope, ...], generate: bool, as_json: bool) -> None:
     """Add somebody. The password is asked for; if nobody can be asked, it is read from the first line of input."""
     password = _password(generate)
     sign_ins.add_user(name, roles, password, asker)
-    click.echo(f"{name} may sign in now")
-    _show(password, generate)
+    _tell(f"{name} may sign in now", as_json, password if generate else "")
 
 
 @user.command("list")
@@ -127,42 +127,45 @@ def list_users(sign_ins: SignIns, _: Asker, as_json: bool) -> None:
 @user.command()
 @click.argument("name")
 @click.option("--generate", is_flag=True, help="Make the password up and show it once.")
+@json_option
 @at_the_door
-def passwd(sign_ins: SignIns, asker: Asker, name: str, generate: bool) -> None:
+def passwd(sign_ins: SignIns, asker: Asker, name: str, generate: bool, as_json: bool) -> None:
     """Give somebody another password; all their sessions and screens end."""
     sign_ins.people.read().known(name)
     password = _password(generate)
     sign_ins.set_password(name, password, asker)
-    click.echo(f"{name} has another password; every session of theirs has ended")
-    _show(password, generate)
+    _tell(f"{name} has another password; every session of theirs has ended", as_json, password if generate else "")
 
 
 @user.command()
 @click.argument("name")
 @role_option
+@json_option
 @at_the_door
-def roles(sign_ins: SignIns, asker: Asker, name: str, roles: tuple[Scope, ...]) -> None:
+def roles(sign_ins: SignIns, asker: Asker, name: str, roles: tuple[Scope, ...], as_json: bool) -> None:
     """Give somebody these roles and no others."""
     sign_ins.set_roles(name, roles, asker)
-    click.echo(f"{name} has the roles {', '.join(sign_ins.people.read().known(name).roles)} now")
+    _tell(f"{name} has the roles {', '.join(sign_ins.people.read().known(name).roles)} now", as_json)
 
 
 @user.command()
 @click.argument("name")
+@json_option
 @at_the_door
-def remove(sign_ins: SignIns, asker: Asker, name: str) -> None:
+def remove(sign_ins: SignIns, asker: Asker, name: str, as_json: bool) -> None:
     """Remove somebody; all their sessions end, and the screens that they let in."""
     sign_ins.remove_user(name, asker)
-    click.echo(f"{name} may not sign in any more")
+    _tell(f"{name} may not sign in any more", as_json)
 
 
 @user.command()
 @click.argument("name")
+@json_option
 @at_the_door
-def unlock(sign_ins: SignIns, asker: Asker, name: str) -> None:
+def unlock(sign_ins: SignIns, asker: Asker, name: str, as_json: bool) -> None:
     """Let somebody try again at once, who guessed wrong too often."""
     sign_ins.unlock(name, asker)
-    click.echo(f"{name} may try again")
+    _tell(f"{name} may try again", as_json)
 
 
 @user.command()
@@ -177,14 +180,15 @@ def sessions(sign_ins: SignIns, _: Asker, as_json: bool) -> None:
 @user.command()
 @click.argument("name", required=False)
 @click.option("--session", "number", type=int, help="End this one alone; see tradectl user sessions.")
+@json_option
 @at_the_door
-def end(sign_ins: SignIns, asker: Asker, name: str | None, number: int | None) -> None:
+def end(sign_ins: SignIns, asker: Asker, name: str | None, number: int | None, as_json: bool) -> None:
     """End all sessions of NAME, and the screens they let in; or one by its number."""
     if number is not None:
         sign_ins.end(number, asker, name)
-        click.echo(f"session {number} has ended")
+        _tell(f"session {number} has ended", as_json)
     elif name is not None:
-        click.echo(f"{sign_ins.end_all(name, asker)} sessions of {name} have ended")
+        _tell(f"{sign_ins.end_all(name, asker)} sessions of {name} have ended", as_json)
     else:
         raise click.UsageError("say whose sessions: tradectl user end NAME, or --session NUMBER")
 
@@ -229,6 +233,11 @@ def _password(generate: bool) -> str:
     return given
 
 
-def _show(password: str, generate: bool) -> None:
-    if generate:
-        click.echo(f"password, shown this once:\n  {password}")
+def _tell(done: str, as_json: bool, made_up: str = "") -> None:
+    """Tell what was done, and the password that was made up for it: it is shown this once."""
+    if as_json:
+        tables.emit(msgspec.json.encode({"message": done, **({"password": made_up} if made_up else {})}))
+        return
+    click.echo(done)
+    if made_up:
+        click.echo(f"password, shown this once:\n  {made_up}")

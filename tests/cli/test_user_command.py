@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.tradectl import COMMAND, Said, environment, tradectl
 
+from app import passwords
 from app.signins import Asker, SignIns
 
 HOME = Asker("192.0.2.1")
@@ -144,3 +145,11 @@ def test_bad_usage_says_what_is_wrong(tmp_path: Path, words: tuple[str, ...], co
     assert said.code == code
     assert says in said.err
     assert said.err.startswith("tradectl: ")
+
+
+def test_a_program_that_adds_somebody_reads_the_password_that_was_made_up(tmp_path: Path) -> None:
+    said = tradectl("user", "add", "anna", "--role", "read", "--generate", "--json", cwd=tmp_path)
+    assert said.json["message"] == "anna may sign in now"
+    assert len(said.json["password"]) >= passwords.SHORTEST
+    removed = tradectl("user", "remove", "anna", "--json", cwd=tmp_path)
+    assert removed.json == {"message": "anna may not sign in any more"}
