@@ -11,11 +11,12 @@ from litestar.response import Redirect
 
 from app.api.auth import SESSION
 from app.api.call import Call
-from app.api.problems import status_of
-from app.errors import InputError, TimedOut, TooManyTries, TradingError, WrongPassword
+from app.api.problems import Busy, status_of
+from app.errors import InputError, TooManyTries, TradingError, WrongPassword
 from app.signins import LONGEST
 from app.web.room import Page, Room, told
 from app.web.signing import (
+    DESK,
     asker_of,
     gone_to,
     made_cookie,
@@ -48,9 +49,8 @@ async def change_password(request: Call) -> Answer:
     try:
         if new != again:
             raise InputError("the new password was typed in two ways; type it again")
-        change = sign_ins_of(request).change_password
-        token = await asyncio.to_thread(change, session, old, new, asker_of(request))
-    except (InputError, WrongPassword, TooManyTries, TimedOut) as fault:
+        token = await DESK.do(sign_ins_of(request).change_password, session, old, new, asker_of(request))
+    except (InputError, WrongPassword, TooManyTries, Busy) as fault:
         return await shown(request, fault)
     cookie = made_cookie(request, SESSION, token, int(LONGEST.total_seconds()))
     return gone_to(ACCOUNT.path, cookie)
@@ -62,7 +62,7 @@ async def end_session(request: Call, number: FromPath[int]) -> Answer:
     session = session_of(request)
     owner = None if "ops" in session.roles else session.name
     try:
-        sign_ins_of(request).end(number, asker_of(request), owner)
+        await asyncio.to_thread(sign_ins_of(request).end, number, asker_of(request), owner)
     except InputError as fault:
         return await shown(request, fault)
     return gone_to(ACCOUNT.path)
@@ -72,7 +72,7 @@ async def end_session(request: Call, number: FromPath[int]) -> Answer:
 async def end_others(request: Call) -> Answer:
     """End every other session of one's own, and the screens that one let in."""
     session = session_of(request)
-    sign_ins_of(request).end_all(session.name, asker_of(request), but=session.id)
+    await asyncio.to_thread(sign_ins_of(request).end_all, session.name, asker_of(request), session.id)
     return gone_to(ACCOUNT.path)
 
 
@@ -82,7 +82,7 @@ async def let_screen_in(request: Call) -> Answer:
     form = await request.form()
     code, label = (str(form.get(key, ""))[:100] for key in ("code", "label"))
     try:
-        sign_ins_of(request).let_screen_in(code, label, session_of(request), asker_of(request))
+        await asyncio.to_thread(sign_ins_of(request).let_screen_in, code, label, session_of(request), asker_of(request))
     except InputError as fault:
         return await shown(request, fault)
     return gone_to(ACCOUNT.path)
@@ -92,7 +92,7 @@ async def let_screen_in(request: Call) -> Answer:
 async def revoke_token(request: Call, name: FromPath[str]) -> Answer:
     """Revoke a token that was made on this machine."""
     try:
-        sign_ins_of(request).revoke_token(name, asker_of(request))
+        await asyncio.to_thread(sign_ins_of(request).revoke_token, name, asker_of(request))
     except InputError as fault:
         return await shown(request, fault)
     return gone_to(ACCOUNT.path)
