@@ -18,7 +18,7 @@ from app.view import View
 from app.watched import AlertAnswer, BackupAnswer, CheckAnswer
 from app.watcher import RANKS, Known, worst
 from app.web.rules import WITHIN, Use, uses
-from app.web.words import LEVELS, Level, rank
+from app.web.words import LEVELS, Level, named, rank
 
 OF_BACKUP = frozenset({"storage", "archive", "ledger", "drill"})
 OF_TRADING = frozenset({"orders", "loss", "no_trade"})
@@ -198,11 +198,6 @@ def alerts(watch: Watch) -> Tile:
     taken = sum(one.acknowledged is not None or one.silenced is not None for one in active)
     why = f"{names}; {taken} taken on or silenced" if taken else names
     return Tile("Alerts", "warn" if level == "ok" else level, f"{len(active)} open", why, "/ops")
-
-
-def named(rule: str) -> str:
-    """Write a rule's name in words."""
-    return rule.replace("_", " ")
 
 
 def _of_all(name: str, checks: Sequence[CheckAnswer], well: str) -> Tile:

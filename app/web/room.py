@@ -277,7 +277,6 @@ def environment(room: Room) -> Environment:
         auto_reload=False,
     )
     made.filters.update(FILTERS)
-    made.filters["named"] = glance.named
     places = {page.path for page in room.pages.values()}
     made.globals.update(
         has_page=lambda path: path in places,

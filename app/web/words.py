@@ -224,6 +224,7 @@ FILTERS = {
     "moment": moment,
     "quoted": quote,
     "level": level,
+    "named": named,
     "sign": sign,
     "standing": standing,
     "written": written,
