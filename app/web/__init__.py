@@ -1,1 +1,0 @@
-"""The web page: HTML from the same answers as the API, kept current by server-sent events."""
