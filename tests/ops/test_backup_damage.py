@@ -14,8 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 from support.quick_repository import begin_quickly
+from support.running import wait_until
 from support.tradectl import ROOT
 from support.watched import NOW, open_account, ops, places, programs, stamp
 
@@ -196,7 +198,10 @@ def locks(place: Path) -> list[Path]:
 
 
 def killed(settings: Settings, place: Path) -> None:
-    """Begin a backup, and kill it with its restic once that has begun to write, as a power cut does."""
+    """Begin a backup, and kill it with its restic once that has begun to write, as a power cut does.
+
+    As long as nobody has buried it, a killed process is there, and restic takes its lock for one that is held.
+    """
     environment = {name.upper(): f"{getattr(settings, name)}" for name in settings.__struct_fields__}
     running = subprocess.Popen(
         [sys.executable, "-P", "-m", "ops", "backup"],
@@ -206,8 +211,10 @@ def killed(settings: Settings, place: Path) -> None:
     until, names = time.monotonic() + 60, settings.backups / ".staging" / ".files"
     while not (names.exists() and locks(place)) and time.monotonic() < until:
         time.sleep(0.002)
+    family = psutil.Process(running.pid).children(recursive=True)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait(20)
+    wait_until(lambda: not any(one.is_running() for one in family), "they are buried", patience=60)
 
 
 def test_what_a_killed_backup_left_is_no_backup_and_stops_none(two: tuple[Two, Settings], tmp_path: Path) -> None:
