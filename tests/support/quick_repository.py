@@ -30,11 +30,11 @@ CLAMP = bytes.fromhex("ffffff0ffcffff0ffcffff0ffcffff0f")  # the bits of r that 
 
 def begin_quickly(settings: Settings) -> None:
     """Begin the repository that the settings name where none is, with a key of this machine, as a first backup does."""
-    made = _template()
     repository = Repository(settings)
     assert repository.local is not None
     if repository.local.exists():
         return
+    made = _template()
     shutil.copytree(made.backups / "repository", repository.local)
     repository.key.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(made.home / repository.key.name, repository.key)
