@@ -81,6 +81,9 @@ def test_a_kernel_that_is_set_otherwise(house: House, box: Box) -> None:
         case.ends()
 
 
+# -- disks: on a machine whose engine nothing else kills, since four starts in ten minutes halt trading ----------------
+
+
 @contextmanager
 def nothing_archived(box: Box) -> Iterator[None]:
     """Take no file system away beneath a job that writes on it: it would fail, which is told.
@@ -91,9 +94,6 @@ def nothing_archived(box: Box) -> Iterator[None]:
     wait_until_done(box, "trading-archive.service")
     yield
     box.run("systemctl start trading-archive.service trading-archive.timer", seconds=120)
-
-
-# -- disks: on a machine whose engine nothing else kills, since four starts in ten minutes halt trading ----------------
 
 
 def test_a_disk_that_is_full(house: House, box: Box) -> None:
