@@ -25,6 +25,7 @@ from deploy.watching import (
     by_hand,
     change,
     deaf,
+    next_runs,
     pid,
     stamp,
     undo,
@@ -73,12 +74,6 @@ def quiet(ear: Ear) -> None:
     ear.messages.clear()
 
 
-def next_runs(box: Box) -> dict[str, datetime]:
-    """Return when each timer of the appliance elapses next."""
-    rows = json.loads(box.run("systemctl list-timers --output=json 'trading-*'"))
-    return {row["unit"]: datetime.fromtimestamp(row["next"] / 1e6, UTC) for row in rows}
-
-
 def faults(box: Box, check: str) -> dict[str, str]:
     """Have everything looked at now; return what one check finds wrong: about what, and its words."""
     box.run("systemctl start trading-check.service")
@@ -120,7 +115,7 @@ def test_every_timer_is_due_at_its_time_in_universal_time_wherever_the_machine_i
     wait_until_up(deployed_box)
     deployed_box.run("ln -sf ../usr/share/zoneinfo/Asia/Kathmandu /etc/localtime; systemctl daemon-reload")
     now = datetime.fromisoformat(deployed_box.run("date --utc +%FT%T%:z").strip())
-    found = next_runs(deployed_box)
+    found = next_runs(deployed_box, "trading-*")
 
     for unit, moment in sorted(found.items(), key=lambda row: row[1]):
         print(f"{unit:<24} {moment:%a %F %T} UTC")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 from deploy.box import Box
+from deploy.shell import until
 
 APPRISE = "/etc/trading/apprise.yml"
 JOBS = ("check", "morning", "evening", "weekly", "monthly", "backup", "archive", "verify", "drill")
@@ -103,6 +106,17 @@ def by_hand(box: Box) -> None:
 def wait_until_done(box: Box, units: str) -> None:
     """Return once none of the units that a pattern matches is starting, as a job is as long as it works."""
     box.wait_for(f"! systemctl list-units --no-legend --state=activating '{units}' | grep .", seconds=PATIENCE)
+
+
+def next_runs(box: Box, *units: str) -> dict[str, datetime]:
+    """Return when timers elapse next, once each has a next time: while its job runs, a timer has none."""
+
+    def all_due() -> dict[str, datetime] | None:
+        rows = json.loads(box.run(f"systemctl list-timers --output=json {shlex.join(units)}"))
+        waiting = {row["unit"]: datetime.fromtimestamp(row["next"] / 1e6, UTC) for row in rows if row["next"]}
+        return waiting if len(waiting) == len(rows) else None
+
+    return until(all_due, PATIENCE, lambda: box.run("systemctl list-timers --all"), every=1)
 
 
 # How busy this machine may be before the watcher of a box calls it a fault: boxes share it with other tests.
