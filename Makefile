@@ -25,7 +25,7 @@ FAULT_TESTS := $(wildcard tests/deploy/test_fault*.py tests/faults/test_fault*.p
 BY_FILE := --dist loadfile --no-loadscope-reorder
 ORDINARY := $(if $(findstring tests/deploy,$(ARGS)),,yes)
 
-.PHONY: help install run deploy test test-only test-deploy test-vm matrix lint format bench lock clean
+.PHONY: help install run deploy test test-only test-deploy test-vm matrix lint format bench screenshots lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,9 +33,9 @@ help:  ## list the targets
 	@echo '  ARGS="…"          options for `tradectl run`, `pytest` or the benchmarks'
 	@echo '  PYTHON=python3.13 another Python, in an environment of its own'
 
-install: $(VENV)/.installed-deploy  ## make the environment in .venv, with Ansible, from what the lock files pin
+install: $(VENV)/.installed-deploy build/.assets  ## make the environment in .venv, with Ansible, from what the lock files pin
 
-run: $(VENV)/.installed  ## run everything on this machine: Redis, engine, API on http://127.0.0.1:8000
+run: $(VENV)/.installed build/.assets  ## run everything on this machine: Redis, engine, API on http://127.0.0.1:8000
 	@exec $(BIN)/tradectl run $(ARGS)
 
 deploy: install  ## make a bare Debian 13 machine the appliance: HOST=root@192.0.2.10 the first time; ARGS="--check"
@@ -44,20 +44,20 @@ deploy: install  ## make a bare Debian 13 machine the appliance: HOST=root@192.0
 
 test: lint test-only  ## check the style and the types, then run every test this machine can run
 
-test-only: $(VENV)/.installed-dev
-	@.ci/packages curl jq restic
+test-only: $(VENV)/.installed-dev build/.assets-dev
+	@.ci/packages chromium curl jq restic
 	$(if $(ORDINARY),$(BIN)/python -m pytest --numprocesses $(JOBS) $(BY_FILE) --ignore=tests/deploy --ignore=tests/vm $(ARGS))
 	$(if $(and $(ORDINARY),$(ARGS)),,@$(MAKE) --no-print-directory test-deploy)
 
-test-deploy: $(VENV)/.installed-dev  ## boot real Debian machines and deploy to them; takes root
+test-deploy: $(VENV)/.installed-dev build/.assets  ## boot real Debian machines and deploy to them; takes root
 	@.ci/packages $(DEPLOY_PACKAGES)
 	$(BIN)/python -m pytest --numprocesses 2 $(BY_FILE) $(DEPLOY_TESTS)
 
-test-vm: $(VENV)/.installed-dev  ## boot an emulated machine with a true kernel and deploy to it; takes root and long
+test-vm: $(VENV)/.installed-dev build/.assets  ## boot an emulated machine with a true kernel and deploy to it; takes root and long
 	@.ci/packages $(DEPLOY_PACKAGES) $(VM_PACKAGES)
 	$(BIN)/python -m pytest -p no:xdist --verbose tests/vm $(ARGS)
 
-matrix: $(VENV)/.installed-dev  ## bring every fault about and write docs/fault-matrix.md of what was measured; takes root
+matrix: $(VENV)/.installed-dev build/.assets  ## bring every fault about and write docs/fault-matrix.md of what was measured; takes root
 	@.ci/packages $(DEPLOY_PACKAGES) curl jq restic
 	rm -rf build/fault-matrix
 	$(BIN)/python -m pytest --numprocesses $(JOBS) $(BY_FILE) $(FAULT_TESTS)
@@ -73,17 +73,23 @@ format: $(VENV)/.installed-dev  ## mend style and form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## run the benchmarks, each beside its reference
+bench: $(VENV)/.installed-dev build/.assets  ## run the benchmarks, each beside its reference
 	$(BIN)/python tests/bench/bench.py $(ARGS)
+
+screenshots: $(VENV)/.installed-dev build/.assets-dev  ## photograph each page into build/screenshots
+	@.ci/packages chromium
+	PYTHONPATH=tests $(BIN)/python -m support.screenshots
 
 lock: $(VENV)/.installed-dev  ## pin again what pyproject.toml asks for; ARGS=--upgrade takes newer releases
 	$(COMPILE) --extra build $(ARGS) pyproject.toml -o requirements.lock
 	$(COMPILE) --extra build --extra deploy --constraint requirements.lock $(ARGS) pyproject.toml -o requirements-deploy.lock
 	$(COMPILE) --extra build --extra deploy --extra dev --constraint requirements-deploy.lock $(ARGS) pyproject.toml \
 	    -o requirements-dev.lock
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["node"])' \
+	    | $(COMPILE) $(ARGS) - -o requirements-node.lock
 
 clean:  ## remove what was made here: environments, caches; the data directory stays
-	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info app/web/static/brought .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- the environment: a stamp is newer than what it was made from ---------------------------------------------------
@@ -103,6 +109,18 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@echo 'installing what requirements-dev.lock pins'
 	@$(PIP_INSTALL) --require-hashes --requirement requirements-dev.lock
 	@touch $@
+
+# -- the JavaScript of the page: outside of the environment, since any Python serves the same -----------------------
+
+build/.assets: package.json package-lock.json requirements-node.lock .ci/assets | $(VENV)/.installed
+	@echo 'bringing the JavaScript that package-lock.json pins'
+	@.ci/assets $(BIN)/python
+	@touch $@
+
+build/.assets-dev: package.json package-lock.json requirements-node.lock .ci/assets | $(VENV)/.installed
+	@echo 'bringing the JavaScript that package-lock.json pins, with what tests need'
+	@.ci/assets --dev $(BIN)/python
+	@touch $@ build/.assets
 
 $(BIN)/python:
 	@for python in $(PYTHONS); do \

@@ -79,7 +79,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     feed_tape_mb: int = 500  # the most that the tape may take, in MiB; the oldest of it goes first
 
     data_dir: str = "data"
+    users_dir: str = ""  # who may sign in, and who is; empty: DATA_DIR
     ops_data_dir: str = ""  # what the watcher leaves for readers; empty: DATA_DIR/ops
+    ops_asked_dir: str = ""  # where the page leaves what it asks of the watcher; empty: OPS_DATA_DIR/asked
     ledger_expected: bool = False  # true: never begin a new account, a missing ledger is an error
     redis_url: str = ""  # empty: the supervisor starts one of its own
     redis_password: Secret = Secret("")  # of the user in REDIS_URL (unix://user@/path), or of Redis' default user
@@ -125,9 +127,19 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.data_dir).expanduser()
 
     @property
+    def users(self) -> Path:
+        """Where it stands who may sign in."""
+        return Path(self.users_dir).expanduser() if self.users_dir else self.directory
+
+    @property
     def watched(self) -> Path:
         """Where the watcher keeps what it knows."""
         return Path(self.ops_data_dir).expanduser() if self.ops_data_dir else self.directory / "ops"
+
+    @property
+    def asked(self) -> Path:
+        """Where the page leaves what it asks of the watcher."""
+        return Path(self.ops_asked_dir).expanduser() if self.ops_asked_dir else self.watched / "asked"
 
     @property
     def symbols(self) -> list[Symbol]:

@@ -22,6 +22,8 @@ TradingError                 something a person or a caller can act on
 ├── NotRunning               the appliance does not answer: start it
 ├── TimedOut                 the answer did not come in time: ask again before repeating
 ├── Refused                  understood and denied, with the reason
+├── WrongPassword            name or password is wrong, which of them is not told: type them again
+├── TooManyTries             one guesses too often: wait as long as it says
 └── Halted                   trading is halted; release it first
 """
 
@@ -138,6 +140,20 @@ class TimedOut(TradingError):
 
 class Refused(TradingError):
     code = "refused"
+
+
+class WrongPassword(TradingError):
+    code = "wrong_password"
+
+
+class TooManyTries(TradingError):
+    """`seconds` is how long it is until the next try."""
+
+    code = "too_many_tries"
+
+    def __init__(self, text: str, seconds: float = 0.0) -> None:
+        super().__init__(text)
+        self.seconds = seconds
 
 
 class Halted(TradingError):

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,10 +40,26 @@ def configure(service: str, level: str = "info", secrets: Iterable[Secret] = (),
 
     With a folder they are kept there besides, a JSON object each, in a file that does not grow without end.
     """
-    journal = os.environ.get("JOURNAL_SOCKET", JOURNAL_SOCKET)
-    hidden = [secret.reveal() for secret in secrets if secret]
+    journal = _journal()
     output = Journal(journal, service) if _under_systemd() and Path(journal).exists() else Terminal(service)
     kept = [Kept(folder, service).send] if folder else []
+    _configure(level, secrets, *kept, output.send)
+
+
+def beside(service: str, folder: Path | None) -> None:
+    """Send the lines of a command past the terminal on which somebody reads its answer.
+
+    They are kept in a folder if one is given, else they go to the journal.
+    """
+    _configure("info", (), Kept(folder, service).send if folder else Journal(_journal(), service).send)
+
+
+def _journal() -> str:
+    return os.environ.get("JOURNAL_SOCKET", JOURNAL_SOCKET)
+
+
+def _configure(level: str, secrets: Iterable[Secret], *outputs: structlog.typing.Processor) -> None:
+    hidden = [secret.reveal() for secret in secrets if secret]
 
     def redact(_: Any, __: str, fields: Fields) -> Fields:
         return {key: value if key == "level" else starred(value, hidden) for key, value in fields.items()}
@@ -54,8 +70,7 @@ def configure(service: str, level: str = "info", secrets: Iterable[Secret] = (),
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
             redact,
-            *kept,
-            output.send,
+            *outputs,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=structlog.ReturnLoggerFactory(),
@@ -76,6 +91,12 @@ def _under_systemd() -> bool:
     except OSError:
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
+
+
+def veil(secrets: Iterable[Secret]) -> Callable[[str], str]:
+    """Return what stars these secrets out of a text, for who shows what others logged."""
+    hidden = [secret.reveal() for secret in secrets if secret]
+    return lambda text: str(starred(text, hidden))
 
 
 def starred(value: Any, hidden: Iterable[str]) -> Any:

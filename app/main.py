@@ -1,4 +1,4 @@
-"""The web process: the API of one account. It reads what the engine writes and leaves commands; it never trades.
+"""The web process: the API and the page of one account. It reads what the engine writes and never trades.
 
 uvicorn app.main:create_app --factory
 """
@@ -24,18 +24,28 @@ from app.api.health import HEALTH
 from app.api.market import MARKET
 from app.api.metrics import Figures, metrics
 from app.api.ops import OPS
-from app.api.problems import HANDLERS
+from app.api.problems import HANDLERS, NotSignedIn
 from app.api.questions import refuse_misspelt
 from app.api.trading import TRADING
 from app.cache import Cache
 from app.config import Settings, load, secrets_of
+from app.ending import heard
 from app.log import configure, get_logger, kept_in
 from app.memory import keep_house
+from app.signins import SignIns
 from app.tokens import read_tokens
 from app.view import View
+from app.web.account import OWN
+from app.web.assets import static
+from app.web.packing import Packing
+from app.web.pages import PAGES, WEB
+from app.web.room import Room, strayed
+from app.web.sign_in import ENTRANCE
+from app.web.signing import ask_to_sign_in
 
 LARGEST_BODY = 64 * 1024
-ROUTES: list[HTTPRouteHandler | Router] = [*HEALTH, metrics, TRADING, COMMANDS, EVENTS, MARKET, OPS]
+CALLS: list[HTTPRouteHandler | Router] = [*HEALTH, metrics, TRADING, COMMANDS, EVENTS, MARKET, OPS]
+PAGE: list[HTTPRouteHandler | Router] = [WEB, ENTRANCE, OWN, static]
 
 
 def create_app(settings: Settings | None = None) -> Litestar:
@@ -44,15 +54,17 @@ def create_app(settings: Settings | None = None) -> Litestar:
     view = View(chosen.directory, Cache(chosen.redis_url, chosen.redis_password))
     news = News(view)
     figures = Figures(view, news)
-    shared = {"shared": Shared(view, chosen), "news": news, "figures": figures, "leaving": False}
-    door = Door(chosen.allowed_hosts, read_tokens(chosen.api_tokens))
+    shared, sign_ins = Shared(view, chosen), SignIns(chosen.users)
+    door = Door(chosen.allowed_hosts, read_tokens(chosen.api_tokens), sign_ins, ask_to_sign_in, strayed)
+    known = {"shared": shared, "news": news, "figures": figures, "sign_ins": sign_ins, "door": door}
+    state = {**known, "page": Room(shared, PAGES), "leaving": False}
     unrouted: ExceptionHandlersMap = {NotFoundException: door.unrouted, MethodNotAllowedException: door.unrouted}
     return Litestar(
-        route_handlers=ROUTES,
-        middleware=[door],
+        route_handlers=[*CALLS, *PAGE],
+        middleware=[door, Packing()],
         before_request=refuse_misspelt,
         before_send=[protect, figures.count, part],
-        exception_handlers={**HANDLERS, **unrouted},
+        exception_handlers={**HANDLERS, NotSignedIn: ask_to_sign_in, **unrouted},
         lifespan=[watching],
         request_class=Call,
         response_class=Answer,
@@ -60,7 +72,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         logging_config=None,
         openapi_config=OPENAPI,
         plugins=[PlainNumbers()],
-        state=State(shared, deep_copy=False),
+        state=State(state, deep_copy=False),
     )
 
 
@@ -75,12 +87,14 @@ async def watching(app: Litestar) -> AsyncIterator[None]:
     following.add_done_callback(lambda task: notice_end(view, task))
     beside = asyncio.create_task(keep_house(settings.memory_minutes))
     try:
-        yield
+        with heard(lambda: leave(app)):
+            yield
     finally:
         following.cancel()
         beside.cancel()
         await asyncio.gather(following, beside, return_exceptions=True)
         view.close()
+        app.state.sign_ins.close()
         await view.cache.close()
 
 
@@ -93,6 +107,7 @@ def leave(app: Litestar) -> None:
     """Let clients go: each answer from now on closes its connection, and event streams end."""
     app.state.leaving = True
     app.state.news.end()
+    app.state.page.end()
 
 
 async def part(message: Message, scope: Scope) -> None:

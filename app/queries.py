@@ -91,6 +91,11 @@ def standstill(view: View) -> str | None:
     return f"the engine's loop has not moved for {age:.0f} s" if age > LOOP_LATE else None
 
 
+def stuck_since(view: View) -> datetime | None:
+    """Return when the loop of an engine that hangs last moved; None if it moves, or if there is none to move."""
+    return None if view.fence or is_running(view) else view.last_beat()
+
+
 def weakened(view: View) -> list[str]:
     """Return what a person should know of although trading may go on."""
     reasons = []

@@ -209,6 +209,7 @@ async def _family(plan: Plan, directory: Path, place: Path) -> Family:
     environment = {
         **os.environ,
         "DATA_DIR": str(directory),
+        "USERS_DIR": str(settings.users.resolve()),  # a replay has an account of its own, but no users
         LOG_FOLDER: str(directory / FOLDER),
         "REDIS_URL": url,
         **({} if settings.redis_url else {"REDIS_PASSWORD": ""}),  # one of our own has none

@@ -80,10 +80,13 @@ class View:
 
     def loop_age(self) -> float | None:
         """Return the seconds since the engine's loop moved, None if no engine holds the account."""
+        beat = self.last_beat()
+        return None if beat is None else max((self._clock.now() - beat).total_seconds(), 0.0)
+
+    def last_beat(self) -> datetime | None:
+        """Return when the engine's loop last moved, None if no engine holds the account."""
         beat = lease.last_beat(self.directory)
-        if beat is None or lease.holder(self.directory) is None:
-            return None
-        return max((self._clock.now() - beat).total_seconds(), 0.0)
+        return None if beat is None or lease.holder(self.directory) is None else beat
 
     def look(self) -> None:
         """Take in what was written since the last look. What goes wrong is kept in `fault`, the picture stays."""

@@ -85,6 +85,29 @@ class ByAnswer(Struct, frozen=True):
     until: datetime | None = None
 
 
+class SilenceAnswer(ByAnswer, frozen=True):
+    """A silence over all that `name`, which may have * in it, names."""
+
+    name: str = ""
+
+
+class ErrandAnswer(Struct, frozen=True):
+    """What somebody had done about alerts: `name` is what, `about` which, `via` the page or a terminal.
+
+    `said` is what came of it; `ok` is false where it was not done, not wholly, or where that is not known.
+    """
+
+    id: str
+    at: datetime
+    name: str
+    by: str
+    via: str = ""
+    about: str = ""
+    why: str = ""
+    said: str = ""
+    ok: bool = True
+
+
 class DeliveryAnswer(Struct, frozen=True):
     receiver: str
     at: datetime | None
@@ -111,7 +134,7 @@ class AlertAnswer(Struct, frozen=True):
     summary: str
     section: str = ""
     acknowledged: ByAnswer | None = None
-    silenced: ByAnswer | None = None
+    silenced: SilenceAnswer | None = None
     reminders: int = 0
     messages: list[MessageAnswer] = []
     ended: datetime | None = None
@@ -176,3 +199,70 @@ class BackupAnswer(Struct, frozen=True):
     seq: int | None = None
     generation: int = 1
     host: str = ""
+
+
+class DiskAnswer(Struct, frozen=True):
+    """A file system: how it is, its bytes for services, how fast it fills, and when it is full at that rate.
+
+    `per_day` are bytes, null where too little is known to tell; `days_left` is null there, and where it does not fill;
+    `full_at` also where that is many years ahead. `points` are epoch seconds and bytes in use, the oldest first.
+    """
+
+    path: str
+    status: Status
+    size: int
+    used: int
+    free: int
+    also: list[str] = []
+    inodes_free: float | None = None
+    per_day: float | None = None
+    days_left: float | None = None
+    full_at: datetime | None = None
+    points: list[list[int]] = []
+
+
+class JobAnswer(Struct, frozen=True):
+    """A job that a clock starts, and what came of its last run; `ended` is null if none is known.
+
+    `wanted`: it is to run on this machine. `found` is what it measured.
+    """
+
+    name: str
+    text: str
+    calendar: str
+    wanted: bool
+    began: datetime | None = None
+    ended: datetime | None = None
+    ok: bool | None = None
+    what: str = ""
+    found: dict[str, Any] = {}
+
+
+class CertificateAnswer(Struct, frozen=True):
+    """The certificate that is served, and what came of its last renewal; `left` is a fraction of its lifetime."""
+
+    name: str
+    status: Status
+    summary: str
+    not_after: datetime | None = None
+    left: float | None = None
+    self_signed: bool | None = None
+    renewed_at: datetime | None = None
+    renewed_ok: bool | None = None
+    renewed: str = ""
+
+
+class MachineAnswer(Struct, frozen=True):
+    """What the machine is. Memory and swap are bytes; null is what it does not tell."""
+
+    name: str
+    system: str
+    kernel: str
+    architecture: str
+    cpu: str | None = None
+    cores: int | None = None
+    memory: int | None = None
+    swap: int | None = None
+    booted: datetime | None = None
+    release: str | None = None
+    python: str | None = None

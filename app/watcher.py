@@ -20,17 +20,23 @@ from msgspec import Struct
 from app.watched import (
     AlertAnswer,
     BackupAnswer,
+    CertificateAnswer,
     CheckAnswer,
+    DiskAnswer,
+    ErrandAnswer,
     FlipAnswer,
+    JobAnswer,
     LeakAnswer,
+    MachineAnswer,
     ReportAnswer,
+    SilenceAnswer,
     Status,
     UnitAnswer,
     Watched,
     WatchedChecks,
 )
 
-PUBLISHED, REPORTS = "published", "reports"
+PUBLISHED, REPORTS, ANSWERS = "published", "reports", "answers"
 BELIEVED = timedelta(minutes=15)  # where the file does not say until when
 MOST = 2 << 20  # bytes of a file that is read
 AHEAD = timedelta(minutes=1)  # by which its time may be ahead of ours
@@ -55,6 +61,15 @@ class Known(Struct, Generic[Item], frozen=True):
     at: datetime | None
     age: float | None
     items: list[Item]
+
+
+class Answered(Struct, frozen=True):
+    """What came of something that the page asked for: an exit code as at a terminal, and what is told there."""
+
+    at: Aware
+    errand: str
+    code: int
+    lines: list[str]
 
 
 def read(directory: Path, topic: str, kind: type[Item], now: datetime) -> Known[Item]:
@@ -110,6 +125,14 @@ def report(directory: Path, name: str, known: Sequence[Sequence[str]]) -> bytes 
         return None
 
 
+def answer(directory: Path, number: str) -> Answered | None:
+    """Return what came of a request, None if that is not known yet, or cannot be read."""
+    try:
+        return _answered.decode(_content(directory, directory / ANSWERS / f"{number}.json"))
+    except (OSError, msgspec.MsgspecError, RecursionError):
+        return None
+
+
 def _content(home: Path, path: Path) -> bytes:
     """Return what a plain file of the watcher holds. Raise OSError for a link, a pipe, another's file, a huge one."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
@@ -137,4 +160,11 @@ _decoders: dict[type[Struct], msgspec.json.Decoder[Any]] = {
     UnitAnswer: msgspec.json.Decoder(File[UnitAnswer]),
     ReportAnswer: msgspec.json.Decoder(File[ReportAnswer]),
     BackupAnswer: msgspec.json.Decoder(File[BackupAnswer]),
+    SilenceAnswer: msgspec.json.Decoder(File[SilenceAnswer]),
+    ErrandAnswer: msgspec.json.Decoder(File[ErrandAnswer]),
+    DiskAnswer: msgspec.json.Decoder(File[DiskAnswer]),
+    JobAnswer: msgspec.json.Decoder(File[JobAnswer]),
+    CertificateAnswer: msgspec.json.Decoder(File[CertificateAnswer]),
+    MachineAnswer: msgspec.json.Decoder(File[MachineAnswer]),
 }
+_answered = msgspec.json.Decoder(Answered)

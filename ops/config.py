@@ -30,6 +30,7 @@ UNITS = (
     "trading-weekly.timer trading-weekly.service trading-monthly.timer trading-monthly.service "
     "trading-backup.timer trading-backup.service trading-archive.timer trading-archive.service "
     "trading-verify.timer trading-verify.service trading-drill.timer trading-drill.service "
+    "trading-asked.path trading-asked.service "
     "redis-server.service nginx.service nftables.service ssh.service certbot.timer"
 )
 
@@ -44,6 +45,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     # the watcher's own
     ops_data_dir: str = "/var/lib/trading-ops"  # ops.sqlite3 and stamps/
+    ops_asked_dir: str = ""  # where the page leaves what it asks for; empty: <OPS_DATA_DIR>/asked
     ops_apprise: str = "/etc/trading/apprise.yml"  # whom to tell; the credential apprise.yml goes before it
 
     # alerts: when they are told
@@ -192,6 +194,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def home(self) -> Path:
         return Path(self.ops_data_dir).expanduser()
+
+    @property
+    def asked(self) -> Path:
+        return Path(self.ops_asked_dir).expanduser() if self.ops_asked_dir else self.home / "asked"
 
     @property
     def backups(self) -> Path:

@@ -2,6 +2,7 @@
 
 OpsError                  a job or a check could not do its work; the text says what, where and how to mend it
 ├── ConfigurationError    the operator corrects a setting; nothing was done
+├── Misused               what was asked for cannot be done as it was said; nothing was done
 ├── Blind                 nothing could be looked at: not the verdict that something is CRITICAL, but none at all
 ├── TimedOut              what was asked did not answer within its limit
 ├── Changed               what was backed up changed meanwhile: it is done once more
@@ -18,6 +19,10 @@ class OpsError(Exception):
 
 
 class ConfigurationError(OpsError):
+    exit_code = 2
+
+
+class Misused(OpsError):
     exit_code = 2
 
 

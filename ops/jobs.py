@@ -42,6 +42,7 @@ JOBS = {
         Job("silence", "ops.acting:silence", "Tell nothing of something for a while."),
         Job("unsilence", "ops.acting:unsilence", "End a silence."),
         Job("selftest", "ops.acting:selftest", "Try every channel of alerts."),
+        Job("asked", "ops.asked:asked", "Do about alerts what the page asks for."),
         Job("backup", "ops.backup:backup", "Make a verified backup.", HOUR, "every hour", guards=True),
         Job("archive", "ops.archiving:archive", "Back up what is new.", HALF_A_MINUTE, "30 seconds"),
         Job("verify", "ops.verifying:verify", "Check the repository of the backups.", DAY, "04:10", guards=True),

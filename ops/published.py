@@ -12,12 +12,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from ops import archive, moment, records, series, stamps
+from ops import archive, moment, records, series, shown, stamps
 from ops.check import Finding, Result, Status, Value
 from ops.checks import CHECKS, services
 from ops.config import Settings
@@ -29,6 +28,7 @@ from ops.processes import LAPTOP, Running
 LOG = logging.getLogger("ops")
 FOLDER = "published"
 FLIPS = 500  # the newest ones are shown
+ERRANDS = 100  # the same
 HISTORY = timedelta(hours=24)  # of a check, beside its last result
 LOOKS = 3  # so many looks may be missing before what is left is not believed
 PROPERTIES = (
@@ -121,7 +121,7 @@ def write(memory: Memory, settings: Settings, results: Sequence[Result], now: da
     for topic, tell in TOPICS.items():
         try:
             items = tell(Sight(memory, settings, results, now))
-            _put(settings.home / FOLDER, topic, {"at": moment.iso(now), "until": moment.iso(until), "items": items})
+            put(settings.home / FOLDER, topic, {"at": moment.iso(now), "until": moment.iso(until), "items": items})
         except (OpsError, OSError, ValueError) as fault:
             LOG.error("%s cannot be told to readers: %s", topic, fault)
 
@@ -135,14 +135,14 @@ def again(memory: Memory, settings: Settings, topic: str, now: datetime) -> None
     try:
         left = _left.decode((folder / f"{topic}.json").read_bytes())
         items = TOPICS[topic](Sight(memory, settings, (), now))
-        _put(folder, topic, {"at": left.at, "until": left.until, "items": items})
+        put(folder, topic, {"at": left.at, "until": left.until, "items": items})
     except FileNotFoundError:
         return
     except (OpsError, OSError, ValueError) as fault:
         LOG.error("%s cannot be told to readers before the next check: %s", topic, fault)
 
 
-def _put(folder: Path, topic: str, content: Mapping[str, Any]) -> None:
+def put(folder: Path, topic: str, content: object) -> None:
     """Put a file in its place, whole or not at all; every user may read it."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
@@ -200,8 +200,8 @@ def _units(sight: Sight) -> list[UnitItem]:
     names = services.watched(sight.settings)  # not the timers of jobs that were left out
     words = ["systemctl", "show", "--timestamp=utc", f"--property={','.join(PROPERTIES)}", "--", *names]
     blocks = [block for block in program(words, 10).split("\n\n") if block.strip()]
-    shown = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
-    return [_unit(name, one) for name, one in zip(names, shown, strict=True)]
+    told = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
+    return [_unit(name, one) for name, one in zip(names, told, strict=True)]
 
 
 def _kept(found: Sequence[Running]) -> list[UnitItem]:
@@ -217,14 +217,14 @@ def _kept(found: Sequence[Running]) -> list[UnitItem]:
     ]
 
 
-def _unit(name: str, shown: Mapping[str, str]) -> UnitItem:
-    restarts = shown.get("NRestarts", "")
-    ran = shown.get("LastTriggerUSec") or shown.get("ExecMainStartTimestamp", "")
+def _unit(name: str, told: Mapping[str, str]) -> UnitItem:
+    restarts = told.get("NRestarts", "")
+    ran = told.get("LastTriggerUSec") or told.get("ExecMainStartTimestamp", "")
     return UnitItem(
-        *(name, shown.get("ActiveState", ""), shown.get("SubState", "")),
-        _time(shown.get("StateChangeTimestamp", "")),
+        *(name, told.get("ActiveState", ""), told.get("SubState", "")),
+        _time(told.get("StateChangeTimestamp", "")),
         int(restarts) if restarts.isdigit() else None,
-        *(_time(ran), _time(shown.get("NextElapseUSecRealtime", ""))),
+        *(_time(ran), _time(told.get("NextElapseUSecRealtime", ""))),
     )
 
 
@@ -262,6 +262,30 @@ def _reports(sight: Sight) -> Sequence[Struct]:
     return archive.archive(sight.settings)
 
 
+def _silences(sight: Sight) -> Sequence[Struct]:
+    return records.silences(sight.memory, sight.now)
+
+
+def _errands(sight: Sight) -> Sequence[Struct]:
+    return records.errands(sight.memory)[:ERRANDS]
+
+
+def _disks(sight: Sight) -> Sequence[Struct]:
+    return shown.disks(sight.memory, sight.settings, sight.now)
+
+
+def _jobs(sight: Sight) -> Sequence[Struct]:
+    return shown.jobs(sight.settings)
+
+
+def _certificate(sight: Sight) -> Sequence[Struct]:
+    return shown.served(sight.settings, sight.results)
+
+
+def _machine(sight: Sight) -> Sequence[Struct]:
+    return shown.machine(sight.settings)
+
+
 TOPICS: dict[str, Callable[[Sight], Sequence[Struct]]] = {
     "checks": _checks,
     "flips": _flips,
@@ -270,6 +294,12 @@ TOPICS: dict[str, Callable[[Sight], Sequence[Struct]]] = {
     "units": _units,
     "reports": _reports,
     "backups": _backups,
+    "silences": _silences,
+    "errands": _errands,
+    "disks": _disks,
+    "jobs": _jobs,
+    "certificate": _certificate,
+    "machine": _machine,
 }
 
 

@@ -24,6 +24,8 @@ RECENT = timedelta(hours=1)
 AHEAD = timedelta(minutes=5)  # a silence that begins later was made by a clock that went wrong
 LATE = timedelta(minutes=15)  # a message that waits for longer than that is a finding
 NOBODY = "nobody is named to be told"
+OF_ERRANDS = "errand "  # how the facts begin that tell of errands, before the number of each
+ERRANDS = 500  # the newest ones are kept
 
 
 class Source(Struct, frozen=True):
@@ -44,6 +46,20 @@ class Silence(Struct, frozen=True):
     until: datetime
     by: str
     why: str
+
+
+class Errand(Struct, frozen=True):
+    """What a person had done about alerts: what, about which, why, and from where; `said` is what came of it."""
+
+    id: str
+    at: datetime
+    name: str
+    by: str
+    via: str
+    about: str = ""
+    why: str = ""
+    said: str = ""
+    ok: bool = True
 
 
 class Delivery(Struct, frozen=True):
@@ -139,6 +155,35 @@ def over(name: str, found: Iterable[Silence]) -> Silence | None:
     """Return the silence over a source that lasts longest."""
     fitting = [one for one in found if fnmatchcase(name, one.name)]
     return max(fitting, key=lambda one: one.until, default=None)
+
+
+# -- errands ------------------------------------------------------------------------------------------------------
+# They are facts, which every release knows and the spare memory carries along: none is lost by a rollback.
+
+
+def begin_errand(memory: Memory, one: Errand) -> bool:
+    """Remember an errand before it is done; say whether it is new. One that is known is not done again."""
+    values = (f"{OF_ERRANDS}{one.id}", msgspec.json.encode(one).decode())
+    return bool(memory.all("INSERT OR IGNORE INTO facts VALUES (?, ?) RETURNING name", *values))
+
+
+def end_errand(memory: Memory, one: Errand) -> None:
+    """Remember what came of an errand, and forget those that are too many."""
+    memory.keep_fact(f"{OF_ERRANDS}{one.id}", msgspec.json.encode(one).decode())
+    for old in errands(memory)[ERRANDS:]:
+        memory.do("DELETE FROM facts WHERE name = ?", f"{OF_ERRANDS}{old.id}")
+
+
+def errand(memory: Memory, number: str) -> Errand | None:
+    """Return what is known of an errand."""
+    known = memory.fact(f"{OF_ERRANDS}{number}")
+    return next(iter(readable([(known,)], lambda row: _errand.decode(row[0]))), None) if known else None
+
+
+def errands(memory: Memory) -> list[Errand]:
+    """Return all that is known, the newest first."""
+    rows = memory.all("SELECT value FROM facts WHERE substr(name, 1, ?) = ?", len(OF_ERRANDS), OF_ERRANDS)
+    return sorted(readable(rows, lambda row: _errand.decode(row[0])), key=lambda one: one.at, reverse=True)
 
 
 # -- alerts and their messages ------------------------------------------------------------------------------------
@@ -373,4 +418,4 @@ def waiting(memory: Memory) -> Sequence[Message]:
     return [message for message in memory.outbox() if message.held]
 
 
-_state, _ack = msgspec.json.Decoder(State), msgspec.json.Decoder(Ack)
+_state, _ack, _errand = msgspec.json.Decoder(State), msgspec.json.Decoder(Ack), msgspec.json.Decoder(Errand)

@@ -73,7 +73,7 @@ def renewal(sight: Sight) -> Section:
     result = sight.memory.results().get("certificate")
     timer = facts.known(lambda: services.show(["certbot.timer"], TIMER)["certbot.timer"])
     service = facts.known(lambda: services.show(["certbot.service"], SERVICE)["certbot.service"])
-    verdict = facts.known(lambda: _verdict(Path(settings.ops_tls_verdict)))
+    verdict = facts.known(lambda: certificate.read_verdict(Path(settings.ops_tls_verdict)))
     trial = facts.known(lambda: services.show([TRIAL], TRIED)[TRIAL])
     lines = (
         _trial(trial),
@@ -110,13 +110,6 @@ def _lifetime(result: Remembered | None) -> Line:
     if result is None:
         return unknown("lifetime", "the check of the certificate has not run yet")
     return Line("lifetime", result.result.summary, result.result.status, "sudo trading-status")
-
-
-def _verdict(path: Path) -> Verdict | None:
-    try:
-        return _verdicts.decode(path.read_bytes())
-    except FileNotFoundError:
-        return None
 
 
 def _last_hook(found: Verdict | Unknown | None, now: datetime) -> Line:
@@ -185,7 +178,7 @@ def channels(sight: Sight) -> Section:
     if channel.nobody:
         text = f"not made: nobody is to be told, {sight.settings.apprise} names no service"
         return Section(title, (Line("self-test", text, Status.WARN, hint),))
-    words = [sys.executable, "-P", "-m", "ops", "selftest"]
+    words = [sys.executable, "-P", "-m", "ops", "selftest", "--by", "the weekly report"]
     tried = facts.known(lambda: outcome(words, TEST_SECONDS, os.environ))
     if isinstance(tried, Unknown):
         return Section(title, (unknown("self-test", tried.why),))
@@ -207,6 +200,3 @@ def _answers(out: str, hint: str) -> Iterator[Line]:
 
 def _status(verdict: str) -> Status:
     return Status.OK if verdict == "ok" else Status.CRITICAL
-
-
-_verdicts = msgspec.json.Decoder(Verdict)

@@ -19,7 +19,7 @@ from ops.copies import LEDGER as FILE
 from ops.errors import OpsError
 from ops.memory import Memory
 from ops.processes import Running
-from ops.slope import Life, Sample, Series
+from ops.slope import Life, Point, Sample, Series
 from ops.verdicts import LEDGER, REDIS, Verdict, all_of
 
 FULL: Final = timedelta(days=4, hours=6)  # kept whole: what the detector looks back, and a bit
@@ -180,18 +180,24 @@ def prune(memory: Memory, lives: Iterable[str], now: datetime, most: int = MOST)
 def recent(memory: Memory, now: datetime, faults: Iterable[str] = ()) -> Series:
     """Return what is known of what ran at the last look, and of the sizes, as far back as the detector looks."""
     since, until = moment.iso(now - FULL), moment.iso(now + timedelta(minutes=1))
-    sizes: dict[str, list[tuple[float, float]]] = {}
-    limits: dict[str, float] = {}
     faults = list(faults)
     try:
-        for name, at, value, most in memory.all(SIZES, since, until):
-            sizes.setdefault(name, []).append((float(at), value))
-            if most:
-                limits[name] = most
+        found, limits = sizes(memory, now)
         lives = tuple(life for one in _ran(memory) if (life := _life(memory, one, since, until)).samples)
     except OpsError as fault:
         return Series(faults=(*faults, str(fault)))
-    return Series(sizes, lives, limits, tuple(faults))
+    return Series(found, lives, limits, tuple(faults))
+
+
+def sizes(memory: Memory, now: datetime) -> tuple[dict[str, list[Point]], dict[str, float]]:
+    """Return the sizes of the last days by their names, and the limits that some have. Raise OpsError."""
+    found: dict[str, list[Point]] = {}
+    limits: dict[str, float] = {}
+    for name, at, value, most in memory.all(SIZES, moment.iso(now - FULL), moment.iso(now + timedelta(minutes=1))):
+        found.setdefault(name, []).append((float(at), value))
+        if most:
+            limits[name] = most
+    return found, limits
 
 
 def _ran(memory: Memory) -> list[Running]:

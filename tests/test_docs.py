@@ -256,6 +256,12 @@ def test_the_numbers_of_the_crash_loop_are_those_of_the_program() -> None:
     assert "fourth unclean start within ten minutes" in " ".join(GUIDE.split())
 
 
+@pytest.mark.parametrize("title", ["Restore by hand", "Lost the machine"])
+def test_whoever_restores_an_account_is_told_to_look_who_may_come_in_by_it(title: str) -> None:
+    section = GUIDE.partition(f"\n### {title}\n")[2].partition("\n### ")[0]
+    assert all(command in section for command in ("sudo tradectl user list", "sudo tradectl user tokens"))
+
+
 def test_the_file_that_halts_has_the_name_that_the_guide_says() -> None:
     assert f"| `/var/lib/trading/{HALT_FILE}` | `data/{HALT_FILE}` |" in GUIDE
     assert f"sudo tee /var/lib/trading/{HALT_FILE}\n" in GUIDE

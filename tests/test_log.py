@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from app.log import Journal, Kept, configure, get_logger, starred
+from app.log import Journal, Kept, beside, configure, get_logger, starred
 from app.secret import Secret
 
 PLANTED = "planted-secret-4711"
@@ -114,6 +114,29 @@ def test_a_shell_that_inherits_the_variable_of_systemd_still_gets_readable_lines
     get_logger().info("hello")
     listener.close()
     assert line(capsys).endswith("hello")
+
+
+# -- beside a terminal ----------------------------------------------------------------------------------------------
+
+
+def test_a_command_logs_past_its_terminal_into_the_journal(
+    journal: Listener, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM")
+    beside("user", None)
+    get_logger().info("roles set", name="anna", by="root")
+    record = journal.record()
+    assert (record["SYSLOG_IDENTIFIER"], record["EVENT"]) == ("trading-user", "roles set")
+    assert (record["NAME"], record["BY"]) == ("anna", "root")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_command_logs_past_its_terminal_into_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    beside("user", tmp_path / "log")
+    get_logger().info("roles set", name="anna")
+    (line,) = (tmp_path / "log" / "user.jsonl").read_text().splitlines()
+    assert (json.loads(line)["unit"], json.loads(line)["message"]) == ("trading-user", "roles set name=anna")
+    assert capsys.readouterr() == ("", "")
 
 
 # -- the journal --------------------------------------------------------------------------------------------------

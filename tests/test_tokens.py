@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from hashlib import sha256
 
 import pytest
@@ -21,6 +22,15 @@ def test_what_was_made_is_found_again_with_its_name_and_scopes() -> None:
     assert token not in entry
     assert find([known], token) == known
     assert (known.name, known.scopes) == ("laptop-2", {"read", "trade"})
+
+
+def test_a_token_with_a_last_day_counts_through_that_day() -> None:
+    _, entry = make("laptop", ["read"], date(2027, 1, 31))
+    (known,) = read_tokens(Secret(entry))
+    assert known.last == date(2027, 1, 31)
+    assert not known.is_over(datetime(2027, 1, 31, 23, 59, 59, tzinfo=UTC))
+    assert known.is_over(datetime(2027, 2, 1, tzinfo=UTC))
+    assert not read_tokens(Secret(make("other", ["read"])[1]))[0].is_over(datetime(2999, 1, 1, tzinfo=UTC))
 
 
 def test_no_two_tokens_are_the_same() -> None:
@@ -52,6 +62,8 @@ def test_entries_are_separated_by_commas_or_lines_and_blanks_do_not_matter() -> 
         f"a b:read:{DIGEST}",
         f"a@b:read:{DIGEST}",
         f":read:{DIGEST}",
+        f"a:read:{DIGEST}:tomorrow",
+        f"a:read:{DIGEST}:2027-02-30",
     ],
 )
 def test_an_entry_that_does_not_read_is_named_by_its_place_and_not_repeated(entry: str) -> None:

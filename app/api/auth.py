@@ -1,11 +1,12 @@
-"""Who calls, and what that allows: this machine is trusted, everyone else shows a token.
+"""Who calls, and what that allows: this machine is trusted, everyone else shows a token or is signed in.
 
-A token comes as `Authorization: Bearer TOKEN`, or as the password of HTTP Basic, so that a browser can ask for it. Only
-a proxy on this machine is believed when it says for whom it asks.
+A token comes as `Authorization: Bearer TOKEN`, or as the password of HTTP Basic, so that a browser can ask for it; who
+is signed in, the cookie of a session. Only a proxy on this machine is believed when it says for whom it asks.
 """
 
 from __future__ import annotations
 
+import hmac
 from base64 import b64decode
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
@@ -28,6 +29,9 @@ CHALLENGES = (  # a header each: some browsers take the first of a line alone
     (b"www-authenticate", b'Basic realm="trading", charset="UTF-8"'),
     (b"www-authenticate", b'Bearer realm="trading"'),
 )
+# What is no page: here a token counts as ever, and a browser that is not signed in is not led to the page of sign-in.
+CALLS = ("/api/", "/health", "/metrics", "/schema")
+SESSION, KNOWN, FORM = "session", "known", "form"  # cookies
 Client = tuple[str, int] | None
 
 
@@ -56,6 +60,43 @@ def shown(headers: Mapping[bytes, bytes]) -> str | None:
     if scheme.lower() == "bearer":
         return value.strip()
     return _password(value.strip()) if scheme.lower() == "basic" else ""
+
+
+def is_call(path: str) -> bool:
+    """Say whether a path is the API's, and no page's."""
+    return path.startswith(CALLS)
+
+
+def is_encrypted(scheme: str, client: Client, headers: Mapping[bytes, bytes]) -> bool:
+    """Say whether a browser asked by TLS: it did so itself, or a proxy of ours says so."""
+    told = _on_this_machine(client) and headers.get(b"x-forwarded-proto", b"").strip().lower() == b"https"
+    return told or scheme == "https"
+
+
+def cookie_name(cookie: str, encrypted: bool) -> str:
+    """Return what a cookie is called: by TLS a browser takes the first name from us alone, by TLS, for this host."""
+    return f"__Host-trading-{cookie}" if encrypted else f"trading-{cookie}"
+
+
+def cookie(headers: Mapping[bytes, bytes], name: str) -> str:
+    """Return what a cookie holds, nothing if it was not sent."""
+    for part in headers.get(b"cookie", b"").split(b";"):
+        key, _, value = part.strip().partition(b"=")
+        if key == name.encode():
+            return value.decode("latin-1")
+    return ""
+
+
+def word_for(token: str) -> str:
+    """Return what a form has to send along: only who is shown a page of ours learns it, and only with its cookie.
+
+    It is derived, so that there is nothing to keep, and the cookie cannot be told from it.
+    """
+    return hmac.new(token.encode(errors="replace"), b"this form is ours", "sha256").hexdigest()
+
+
+def is_word_for(token: str, said: str) -> bool:
+    return bool(token) and hmac.compare_digest(word_for(token).encode(), said.encode(errors="replace"))
 
 
 def needed(method: str, path: str) -> frozenset[Scope]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 from typing import Annotated, Any, TypeVar, cast
+from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Litestar, Request, Response
-from litestar.datastructures import State
+from litestar.datastructures import FormMultiDict, State
+from litestar.enums import RequestEncodingType
 from litestar.exceptions import InternalServerException
 from litestar.params import QueryParameter
 from litestar.response.base import ASGIResponse
+from litestar.types import Empty
 
 from app import schemas
 from app.config import Settings
@@ -20,6 +23,7 @@ from app.view import View
 
 ONE_LINE = "it is one line of text, without control characters"  # the only pattern that our bodies have
 FRESH = 0.1  # seconds for which an answer is given again, as long as nothing is known that would change it
+MOST_FIELDS = 20  # of a form; no page has one of so many
 FIRST_BYTES = 60  # of a body that cannot be read, shown to who sent it
 ORIGIN = "origin"  # where a request came from, in its state; the door says it
 HIGHEST = 2**53  # the largest whole number that every JSON reader keeps exactly
@@ -97,6 +101,22 @@ class Call(Request[Any, Any, State]):
             return await super().body()
         except InternalServerException as fault:
             raise InputError("the connection ended before the body did; send it again") from fault
+
+    async def form(self) -> FormMultiDict:
+        """Read the body as what a form of a page sends; anything else has no fields. Raise InputError for too many.
+
+        The framework's own keeps the last thousand bodies for as long as the process runs, passwords too, and takes
+        as many fields as fit in.
+        """
+        if self._form is Empty:
+            kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+            text = (await self.body()).decode(errors="replace") if kind == RequestEncodingType.URL_ENCODED else ""
+            try:
+                fields = parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+            except ValueError as fault:
+                raise InputError(f"a form has {MOST_FIELDS} fields at most; load the page again") from fault
+            self._form = FormMultiDict(fields)
+        return self._form
 
     async def json(self) -> Any:
         """Read the body as JSON, whatever its content type says: `curl -d` sends a form's."""

@@ -56,61 +56,43 @@ async def start(request: Call, data: JSONBody[StartRequest | None] = None, key: 
     """Resume trading after a stop. An existing account keeps its capital, whatever is given here."""
     given = data or StartRequest()
     capital = {} if given.initial_capital is None else {"initial_capital": f"{given.initial_capital:f}"}
-    return await give(request, "start", OperatorRequest(given.reason, given.who), key, capital)
+    return await carry(request, "start", OperatorRequest(given.reason, given.who), key, capital)
 
 
 @post("/stop", status_code=200, responses=RESPONSES_OF_KEPT, operation_class=BodyOptional)
 async def stop(request: Call, data: JSONBody[Operator] = None, key: Key = None) -> Answer[CommandAnswer]:
     """Stop trading: no order leaves, not even a protective one; positions are kept. A halt keeps them guarded."""
-    return await give(request, "stop", data, key)
+    return await carry(request, "stop", data, key)
 
 
 @post("/halt", status_code=200, responses=RESPONSES_OF_KEPT, operation_class=BodyOptional)
 async def halt(request: Call, data: JSONBody[Operator] = None, key: Key = None) -> Answer[CommandAnswer]:
     """Halt trading until it is released: the kill switch. Where the ledger cannot be written to, a file does it."""
-    try:
-        return await give(request, "halt", data, key)
-    except StoreError as fault:  # a frozen engine may keep the ledger, and then nothing is as urgent
-        return Answer(by_file(request, data or OperatorRequest(), fault), status_code=202)
-
-
-def by_file(request: Call, said: OperatorRequest, fault: StoreError) -> CommandAnswer:
-    """Halt by the file that the engine looks for. Raise the fault of the ledger if that cannot be laid either."""
-    wanted = Command(0, "halt", said.who, request.origin, request.view.wall(), said.reason)
-    try:
-        path = lay_halt(request.view.directory, f"{said.who} from {request.origin}: {said.reason or 'no reason given'}")
-    except OSError:
-        raise fault from None
-    return waiting(wanted, request.view, f"{fault}; {path} is laid instead, and the engine halts as soon as it moves")
+    return await carry(request, "halt", data, key)
 
 
 @post("/release", status_code=200, responses=RESPONSES, operation_class=BodyOptional)
 async def release(request: Call, data: JSONBody[Operator] = None, key: Key = None) -> Answer[CommandAnswer]:
     """Release a halt, saying who and why."""
-    answer = await give(request, "release", data, key)
-    file = request.view.directory / HALT_FILE
-    if not file.exists():
-        return answer
-    said = f"{answer.content.message}; but {file} is still there and halts again at the next start: remove it"
-    return Answer(msgspec.structs.replace(answer.content, message=said))
+    return await carry(request, "release", data, key)
 
 
 @post("/flatten", status_code=200, responses=RESPONSES, operation_class=BodyOptional)
 async def flatten(request: Call, data: JSONBody[Operator] = None, key: Key = None) -> Answer[CommandAnswer]:
     """Stop trading and close every position at the market."""
-    return await give(request, "flatten", data, key)
+    return await carry(request, "flatten", data, key)
 
 
 @post("/deposit", status_code=200, responses=RESPONSES)
 async def deposit(request: Call, data: JSONBody[CashRequest], key: Key = None) -> Answer[CommandAnswer]:
     """Pay cash into a paper account; it counts as no profit."""
-    return await give(request, "deposit", OperatorRequest(data.reason, data.who), key, {"amount": f"{data.amount:f}"})
+    return await carry(request, "deposit", OperatorRequest(data.reason, data.who), key, {"amount": f"{data.amount:f}"})
 
 
 @post("/withdraw", status_code=200, responses=RESPONSES)
 async def withdraw(request: Call, data: JSONBody[CashRequest], key: Key = None) -> Answer[CommandAnswer]:
     """Take cash out of a paper account; it counts as no loss."""
-    return await give(request, "withdraw", OperatorRequest(data.reason, data.who), key, {"amount": f"{data.amount:f}"})
+    return await carry(request, "withdraw", OperatorRequest(data.reason, data.who), key, {"amount": f"{data.amount:f}"})
 
 
 @post("/strategies/{name:str}/enable", status_code=200, responses=RESPONSES, operation_class=BodyOptional)
@@ -118,7 +100,7 @@ async def enable(
     request: Call, name: FromPath[str], data: JSONBody[Operator] = None, key: Key = None
 ) -> Answer[CommandAnswer]:
     """Let a strategy trade again."""
-    return await give(request, "enable", data, key, {"strategy": name})
+    return await carry(request, "enable", data, key, {"strategy": name})
 
 
 @post("/strategies/{name:str}/disable", status_code=200, responses=RESPONSES_OF_KEPT, operation_class=BodyOptional)
@@ -126,7 +108,7 @@ async def disable(
     request: Call, name: FromPath[str], data: JSONBody[Operator] = None, key: Key = None
 ) -> Answer[CommandAnswer]:
     """Let a strategy enter no more; what it holds it may still leave."""
-    return await give(request, "disable", data, key, {"strategy": name})
+    return await carry(request, "disable", data, key, {"strategy": name})
 
 
 @get("/commands/{command_id:int}", responses=documented(404), sync_to_thread=False)
@@ -139,14 +121,51 @@ def command(request: Call, command_id: Annotated[int, PathParameter(ge=1, le=HIG
     return answer_of(handled) if handled else waiting(left, request.view, "it waits for the engine")
 
 
-async def give(
+async def carry(
     request: Call, name: str, data: Operator, key: str | None, arguments: Mapping[str, str] | None = None
+) -> Answer[CommandAnswer]:
+    """Have a command carried out, for a call of the API as for a form of the page.
+
+    A halt that the ledger does not take is made by a file; a release tells of a file that would halt again. Raise what
+    `give` raises, and StoreError where a command cannot be left.
+    """
+    said = data or OperatorRequest()
+    try:
+        answer = await give(request, name, said, key, arguments)
+    except StoreError as fault:  # a frozen engine may keep the ledger, and then nothing is as urgent as a halt
+        if name != "halt":
+            raise
+        return Answer(by_file(request, said, fault), status_code=202)
+    return warned(answer, request.view) if name == "release" else answer
+
+
+def by_file(request: Call, said: OperatorRequest, fault: StoreError) -> CommandAnswer:
+    """Halt by the file that the engine looks for. Raise the fault of the ledger if that cannot be laid either."""
+    wanted = Command(0, "halt", said.who, request.origin, request.view.wall(), said.reason)
+    try:
+        path = lay_halt(request.view.directory, f"{said.who} from {request.origin}: {said.reason or 'no reason given'}")
+    except OSError:
+        raise fault from None
+    return waiting(wanted, request.view, f"{fault}; {path} is laid instead, and the engine halts as soon as it moves")
+
+
+def warned(answer: Answer[CommandAnswer], view: View) -> Answer[CommandAnswer]:
+    """Return the answer to a release, with a warning where the file that halts is still there."""
+    file = view.directory / HALT_FILE
+    if not file.exists():
+        return answer
+    said = f"{answer.content.message}; but {file} is still there and halts again at the next start: remove it"
+    return Answer(msgspec.structs.replace(answer.content, message=said))
+
+
+async def give(
+    request: Call, name: str, said: OperatorRequest, key: str | None, arguments: Mapping[str, str] | None = None
 ) -> Answer[CommandAnswer]:
     """Leave a command and wait for its outcome.
 
     Raise NotRunning if nobody would take it, Refused or Halted if the engine says no, TimedOut if it does not answer.
     """
-    view, said = request.view, data or OperatorRequest()
+    view = request.view
     running = is_running(view)
     if not running and name not in KEPT_FOR_LATER:
         raise NotRunning(f"{standstill(view)}, so nothing was done; get it to run, then ask for {name} again")

@@ -19,6 +19,7 @@ from litestar.response import Stream
 
 from app import schemas
 from app.api.call import HIGHEST, Call
+from app.api.door import while_let_in
 from app.api.problems import Busy, documented
 from app.errors import InputError, StoreError
 from app.history import entry_answer
@@ -129,7 +130,7 @@ def events(
         raise Busy(f"{CLIENTS} clients listen already; close one, or ask again later")
     start = max(head - 1, 0) if given is None else given
     headers: dict[str, Any] = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return Stream(news.follow(start), media_type="text/event-stream", headers=headers)
+    return Stream(while_let_in(request, news.follow(start)), media_type="text/event-stream", headers=headers)
 
 
 EVENTS = Router("/api/v1/trading", route_handlers=[events], tags=["trading"])

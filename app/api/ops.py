@@ -72,6 +72,42 @@ def reports(request: Call, after: After = 0, limit: Limit = 100) -> Watched[watc
     return told(request, "reports", watched.ReportAnswer, after, limit)
 
 
+@get("/silences", responses=ERRORS, sync_to_thread=True)
+def silences(request: Call, after: After = 0, limit: Limit = 100) -> Watched[watched.SilenceAnswer]:
+    """Silences that hold now: of what nothing is told, until when, by whom and why."""
+    return told(request, "silences", watched.SilenceAnswer, after, limit)
+
+
+@get("/errands", responses=ERRORS, sync_to_thread=True)
+def errands(request: Call, after: After = 0, limit: Limit = 100) -> Watched[watched.ErrandAnswer]:
+    """What was done about alerts, the newest first: by whom, when, why, and what came of it."""
+    return told(request, "errands", watched.ErrandAnswer, after, limit)
+
+
+@get("/disks", responses=ERRORS, sync_to_thread=True)
+def disks(request: Call, after: After = 0, limit: Limit = 100) -> Watched[watched.DiskAnswer]:
+    """Each file system that matters: what is free, and when it is full as it fills now."""
+    return told(request, "disks", watched.DiskAnswer, after, limit)
+
+
+@get("/jobs", responses=ERRORS, sync_to_thread=True)
+def jobs(request: Call, after: After = 0, limit: Limit = 100) -> Watched[watched.JobAnswer]:
+    """Jobs that a clock starts, with what came of their last runs: of the drill, what it restored and how fast."""
+    return told(request, "jobs", watched.JobAnswer, after, limit)
+
+
+@get("/certificate", responses=ERRORS, sync_to_thread=True)
+def certificate(request: Call, after: After = 0, limit: Limit = 100) -> Watched[watched.CertificateAnswer]:
+    """The certificate that is served and its last renewal; none on a machine that serves none."""
+    return told(request, "certificate", watched.CertificateAnswer, after, limit)
+
+
+@get("/machine", responses=ERRORS, sync_to_thread=True)
+def machine(request: Call, after: After = 0, limit: Limit = 100) -> Watched[watched.MachineAnswer]:
+    """What the machine is: system, kernel, processor, memory, its last start, the release."""
+    return told(request, "machine", watched.MachineAnswer, after, limit)
+
+
 @get("/reports/{name:str}", responses=documented(404), media_type=PLAIN, sync_to_thread=True)
 def report(request: Call, name: FromPath[str]) -> Response[bytes]:
     """A file of a report by its name; without an ending it is the text."""
@@ -91,6 +127,9 @@ def told(request: Call, topic: str, kind: type[Item], after: int, limit: int) ->
 
 OPS = Router(
     "/api/v1/ops",
-    route_handlers=[checks, flips, alerts, leaks, units, backups, reports, report],
+    route_handlers=[
+        *(checks, flips, alerts, silences, errands, leaks, units, disks, jobs, backups, certificate, machine),
+        *(reports, report),
+    ],
     tags=["ops"],
 )

@@ -24,7 +24,9 @@ from app.errors import (
     Refused,
     StoreError,
     TimedOut,
+    TooManyTries,
     TradingError,
+    WrongPassword,
 )
 from app.log import get_logger
 from app.schemas import ProblemAnswer
@@ -50,6 +52,12 @@ class OutOfScope(TradingError):
     """The caller's token is known, but not for this."""
 
     code = "out_of_scope"
+
+
+class StaleForm(TradingError):
+    """A change by a browser that is signed in came without the word of the page that it was shown."""
+
+    code = "stale_form"
 
 
 class ForeignOrigin(TradingError):
@@ -80,6 +88,8 @@ STATUS: Mapping[type[TradingError], int] = {
     InputError: 400,
     NotSignedIn: 401,
     OutOfScope: 403,
+    WrongPassword: 403,
+    StaleForm: 403,
     ForeignOrigin: 403,
     NotFound: 404,
     Refused: 409,
@@ -87,6 +97,7 @@ STATUS: Mapping[type[TradingError], int] = {
     LeaseHeld: 409,
     Fenced: 409,
     ForeignHost: 421,
+    TooManyTries: 429,
     NotRunning: 503,
     ConfigurationError: 503,
     StoreError: 503,
@@ -96,6 +107,11 @@ STATUS: Mapping[type[TradingError], int] = {
     TimedOut: 504,
     TradingError: 500,
 }
+
+
+def status_of(error: TradingError) -> int:
+    """Return the HTTP status of an error: that of its kind, or of the nearest kind that its own belongs to."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
@@ -109,7 +125,7 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
 
 
 def trading_problem(request: Request[Any, Any, Any], error: TradingError) -> Answer[ProblemAnswer]:
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    status = status_of(error)
     if status == 500:
         get_logger().error("request failed", path=request.url.path, exc_info=error)
     return problem(request, status, error.code, str(error))

@@ -62,7 +62,8 @@ SECTIONS: dict[str, Table] = {
         "fence": ("app.cli.fencing:fence", "Which machine has the account: show, lay, lift, take."),
         "logs": ("app.cli.logs:logs", "What was logged: errors, trades, what was slow."),
         "profile": ("app.cli.profile:profile", "Where a running process spends its time, what it holds."),
-        "token": ("app.cli.token:token", "Make a token for a caller from outside."),
+        "user": ("app.cli.users:user", "Who may sign in on the page: add, list, passwd, roles, remove."),
+        "token": ("app.cli.token:token", "Make or revoke a token for a caller from outside."),
     },
     "Watch": {
         "check": ("app.cli.watching:check", "Look at everything now, and tell what changed."),

@@ -10,13 +10,13 @@ import psutil
 from msgspec import Struct
 
 from app.cli import tables
-from app.cli.journal import Line, from_journal, from_kept
-from app.cli.process import on_appliance
 from app.cli.tables import Column, count, text
 from app.clock import LiveClock
 from app.config import Settings
 from app.errors import TradingError
+from app.journal import Line, from_journal, from_kept
 from app.log import FOLDER
+from app.machine import on_appliance
 from app.memory import EVENT
 
 MIB = 1024**2

@@ -23,6 +23,7 @@ FREE, LITTLE = 0.10, 0.05  # parts of memory and swap
 ROOM, NO_ROOM = 0.15, 0.05  # parts of the disk
 BUSY, SOME = 0.9, 0.2  # of a core
 FILES = 0.7  # of the open files that a process may have
+SOON = 14  # days before access ends
 BLOCKED_GATES = ("stale", "doubted")
 ANSWERS = re.compile(r"^trading_api_requests_total\{(.*)\} (\S+)$", re.MULTILINE)
 HTTP_OK, WHO = 200, "sudo ss -tlpn"
@@ -233,6 +234,19 @@ def judge_callers(patient: Patient) -> Sign:
     tokens = read_tokens(patient.settings.api_tokens)
     names = ", ".join(one.name for one in tokens) or "nobody"
     return Sign("OK", f"from outside {names}; on this machine everybody")
+
+
+def judge_access(patient: Patient) -> Sign:
+    """Does somebody's access end before long? A program whose token is over fails at night."""
+    if not patient.secrets_seen:
+        raise Blocked("this user may not see the tokens", AS_ROOT)
+    today = patient.now.date()
+    found = sorted(patient.access, key=lambda one: one.last)
+    soon = [one for one in found if (one.last - today).days <= SOON]
+    told = [f"{one.what} {'ended' if one.last < today else 'ends'} with {one.last}" for one in soon]
+    if not found:
+        return Sign("OK", "no token and no screen has a last day")
+    return grade("; ".join(told) or f"the first to end is {found[0].what}, with {found[0].last}", bool(soon))
 
 
 def judge_redis(answers: bool | None) -> Sign:

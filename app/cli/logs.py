@@ -15,22 +15,18 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from app import config
+from app import config, logged
 from app.cli import tables
-from app.cli.journal import OURS, Line, as_record, from_file, from_journal, from_kept
-from app.cli.process import on_appliance
 from app.clock import LiveClock
+from app.errors import InputError
+from app.journal import OURS, Line, as_record, from_file, from_journal, from_kept
 from app.log import FOLDER
+from app.logged import UNITS
+from app.machine import on_appliance
 
-SPAN = re.compile(r"(\d+)\s*(s|min|m|h|d|w)")
-LENGTHS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 ERRORS = ("error", "critical")
 TRADES = frozenset(["order filled", "trade closed"])
 SLOW = re.compile(r"\bslow\b|too long|did not \w+ (in time|within)|thought for|timed out|time-out", re.IGNORECASE)
-UNITS = (
-    *("engine", "api", "check", "morning", "evening", "weekly", "monthly", "backup", "archive", "verify", "drill"),
-    *("run", "alert@*"),
-)
 STYLES = {"debug": "dim", "info": "", "warning": "yellow", "error": "red", "critical": "bold red"}
 
 
@@ -38,10 +34,10 @@ def length(text: str | timedelta) -> timedelta:
     """Read a length of time: 30s, 15min, 24h, 7d."""
     if isinstance(text, timedelta):
         return text
-    match = SPAN.fullmatch(text.strip())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no length of time; write 90s, 15min, 24h or 7d")
-    return timedelta(seconds=int(match[1]) * LENGTHS[match[2]])
+    try:
+        return logged.length(text)
+    except InputError as fault:
+        raise click.BadParameter(str(fault)) from fault
 
 
 @click.command()

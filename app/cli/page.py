@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from app.cli.diagnosis import Answered, Branch, Diagnosis, Finding
-from app.cli.journal import CONTROL
+from app.journal import CONTROL
 
 GUIDE = "docs/operations.md"
 ALARMING = ("CRITICAL", "UNKNOWN")

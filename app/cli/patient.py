@@ -7,8 +7,8 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from datetime import datetime
+from contextlib import closing, suppress
+from datetime import date, datetime
 from errno import EACCES
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +24,13 @@ from app import fence, lease, rounds, watcher
 from app.address import api_address
 from app.cache import Cache
 from app.cli.client import Client
-from app.cli.process import on_appliance
 from app.config import CREDENTIALS, Settings
 from app.errors import NotRunning, TimedOut, TradingError
 from app.fence import Fence
+from app.machine import on_appliance
 from app.secret import Secret
+from app.signins import SignIns
+from app.tokens import read_tokens
 from app.watched import CheckAnswer, LeakAnswer, UnitAnswer, WatchedChecks
 from app.watcher import Known
 
@@ -76,6 +78,13 @@ class Machine(Struct, frozen=True):
     disk_path: str
     busiest: tuple[str, int, float] | None = None
     largest: tuple[str, int, int] | None = None
+
+
+class Access(Struct, frozen=True):
+    """What lets somebody in until a day, in UTC: a token, or a screen on a wall."""
+
+    what: str
+    last: date
 
 
 class Unit(Struct, frozen=True):
@@ -193,6 +202,15 @@ class Patient:
         if url.startswith("unix:") and path.exists() and not os.access(path, os.W_OK):
             raise PermissionError(EACCES, os.strerror(EACCES), str(path))
         return asyncio.run(_pings(url, self.settings.redis_password)) if url else None
+
+    @cached_property
+    def access(self) -> list[Access]:
+        """What lets somebody in until a day, over or not. Raise OSError if that may not be seen, and StoreError."""
+        with closing(SignIns(self.settings.users)) as door:
+            tokens = [*read_tokens(self.settings.api_tokens), *door.people.tokens()]
+            screens = [one for one in door.sessions() if one.kind == "screen"]
+        found = [Access(f"the token {one.name}", one.last) for one in tokens if one.last]
+        return found + [Access(f"the screen {one.label} of {one.name}", one.ends.date()) for one in screens]
 
     @property
     def secrets_seen(self) -> bool:

@@ -7,14 +7,9 @@ from pathlib import Path
 
 from app import log
 from app.config import Settings, secrets_of
+from app.machine import on_appliance
 
-BOOTED, DEPLOYED = Path("/run/systemd/system"), Path("/etc/trading")
 NOT_FOR_OTHERS = 0o027  # taken from the permissions of what is made: an account is no business of other users
-
-
-def on_appliance() -> bool:
-    """Say whether this machine is an appliance, with units, a journal and a watcher of its own."""
-    return BOOTED.exists() and DEPLOYED.exists()
 
 
 def begin(service: str, settings: Settings, kept: Path | None = None) -> None:
@@ -22,6 +17,15 @@ def begin(service: str, settings: Settings, kept: Path | None = None) -> None:
     keep_from_others()
     folder = kept / log.FOLDER if kept else log.kept_in()
     log.configure(service, settings.log_level, secrets_of(settings), folder)
+
+
+def begin_change(service: str, settings: Settings) -> None:
+    """Take up a command that changes who may come in: it says on the terminal what it did, and logs who did it.
+
+    On the appliance that is in the journal (`journalctl -t trading-SERVICE`), on a laptop in the log that is kept.
+    """
+    keep_from_others()
+    log.beside(service, None if on_appliance() else settings.directory / log.FOLDER)
 
 
 def keep_from_others() -> None:

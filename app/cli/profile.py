@@ -26,11 +26,11 @@ from app import config, lease
 from app.cli import holding, tables
 from app.cli.logs import length
 from app.cli.patient import servers
-from app.cli.process import on_appliance
 from app.cli.tables import Column, count, percent, text
 from app.clock import LiveClock
 from app.config import Settings
 from app.errors import InputError, NotRunning, TradingError
+from app.machine import on_appliance
 
 RATE = 100  # looks a second
 LONGEST = timedelta(minutes=10)

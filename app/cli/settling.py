@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from app import config, live
-from app.cli.process import on_appliance
 from app.clock import LiveClock
 from app.config import CREDENTIALS, FIELDS, SECRETS, Settings, place_of, public_settings
 from app.errors import ConfigurationError
 from app.feed.providers import fitting_setup
+from app.machine import on_appliance
 from app.tokens import Token, read_tokens
 
 UNSEEN = "not seen by this user: sudo tradectl doctor settings"

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.journal import CONTROL
+
 UNKNOWN = "—"
 WIDE = 200  # columns where no terminal sets a limit
 
@@ -133,11 +135,12 @@ def _word(value: Any) -> str:
 
 
 def _cell(record: Mapping[str, Any], column: Column) -> Text:
+    """Return a value as it is shown. What would steer a terminal is made harmless: others may have typed it."""
     value = record.get(column.field)
     if value is None:
         return Text(UNKNOWN, style="dim")
     style = ("red" if value < 0 else "green" if value > 0 else "") if column.field in SIGNED else ""
-    return Text(column.show(value), style=style)
+    return Text(CONTROL.sub("?", column.show(value)), style=style)
 
 
 def _console() -> Console:

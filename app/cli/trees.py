@@ -11,6 +11,7 @@ from typing import Any
 
 from app.cli.diagnosis import AS_ROOT, WATCHER, Blocked, NotHere, Sign, Step, Tree
 from app.cli.judges import (
+    judge_access,
     judge_answers,
     judge_callers,
     judge_checks,
@@ -252,6 +253,8 @@ TREES = (
                  "The ledger cannot be used", "tradectl doctor settings"),
             Step("callers", "May callers come in?", itself, judge_callers, "sudo tradectl doctor settings",
                  "Who may call from outside"),
+            Step("access", "Does nobody's access end soon?", itself, judge_access, "sudo tradectl user tokens",
+                 "Who may call from outside", "tradectl user tokens"),
             Step("certificate", "Is the certificate good?", of_watcher("certificate"), judge_checks,
                  "sudo trading-status", "The certificate", "", ("certificate",)),
             Step("account", "Can the account be read?", answer("/api/v1/trading/portfolio"),

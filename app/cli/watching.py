@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from typing import NoReturn
 
 import click
 import msgspec
 
-from app import config, rounds
+from app import config, errands
 from app.cli import tables
 from app.cli.client import login_name
 
@@ -41,14 +39,15 @@ def job(name: str, text: str, signed: bool = False, own_json: bool = False) -> c
 
 def become(name: str, words: list[str]) -> NoReturn:
     """Go on as the watcher's program: nothing of tradectl is left, and nothing comes between it and who asked."""
-    os.execve(sys.executable, _command(name, words), _environment(config.load(), os.environ))  # noqa: S606
+    told = errands.environment(config.load(), os.environ)
+    os.execve(sys.executable, errands.command(name, words), told)  # noqa: S606
 
 
 def tell(name: str, words: list[str]) -> NoReturn:
     """Run a job that answers in words, and print what came of it as JSON; what went wrong is on standard error."""
     done = subprocess.run(  # noqa: S603 - our own program, no shell
-        _command(name, words),
-        env=_environment(config.load(), os.environ),
+        errands.command(name, words),
+        env=errands.environment(config.load(), os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         check=False,
@@ -58,21 +57,6 @@ def tell(name: str, words: list[str]) -> NoReturn:
         msgspec.json.encode({"job": name, "ok": not done.returncode, "exit_code": done.returncode, "text": text})
     )
     sys.exit(done.returncode)
-
-
-def _command(name: str, words: list[str]) -> list[str]:
-    return [sys.executable, "-P", "-m", "ops", name, *words]
-
-
-def _environment(settings: config.Settings, given: Mapping[str, str]) -> dict[str, str]:
-    """Return what the watcher is told: on the appliance its own settings, on a laptop what its rounds were told."""
-    given = {**given, "CALLED_AS": "tradectl"}
-    if given.get("OPS_DATA_DIR"):
-        return given
-    directory = settings.directory.resolve()
-    usual = rounds.environment(settings, directory, settings.redis_url)
-    last = rounds.handed_over(Path(usual["OPS_DATA_DIR"]))
-    return {**given, **usual, **({"OPS_REDIS_URL": last["OPS_REDIS_URL"]} if "OPS_REDIS_URL" in last else {})}
 
 
 def _signature(words: tuple[str, ...]) -> list[str]:
@@ -85,8 +69,8 @@ check = job("check", "Look at everything now, and tell what changed.", own_json=
 alerts = job("alerts", "Show what is alerted, since when, and who was told.", own_json=True)
 ack = job("ack", "Take the alert NAME on, saying why: no more reminders until it ends or gets worse.", signed=True)
 silence = job("silence", "Keep NAME quiet --for 2h, saying why; it is told at the end if it still holds.", signed=True)
-unsilence = job("unsilence", "End the silence of NAME before its time.")
-selftest = job("selftest", "Send a test message through every channel, and show each answer.")
+unsilence = job("unsilence", "End the silence of NAME before its time.", signed=True)
+selftest = job("selftest", "Send a test message through every channel, and show each answer.", signed=True)
 drill = job("drill", "Restore the newest backup on trial, and compare it with the account.")
 
 

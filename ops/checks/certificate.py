@@ -140,14 +140,24 @@ def _compare(wire: Certificate, path: Path) -> Finding:
     return Finding("file", Status.CRITICAL, f"{text}: systemctl reload nginx")
 
 
+def read_verdict(path: Path) -> Verdict | None:
+    """Return what the hook of the last renewal left, None if it left nothing. Raise OpsError if it cannot be read."""
+    try:
+        return _verdict.decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as fault:
+        raise OpsError(f"{path} cannot be read ({fault})") from fault
+
+
 def _renewal(wire: Certificate, path: Path) -> Finding:
     try:
-        verdict = _verdict.decode(path.read_bytes())
-    except FileNotFoundError:
+        verdict = read_verdict(path)
+    except OpsError as fault:
+        return Finding("renewal", Status.UNKNOWN, str(fault))
+    if verdict is None:
         status = Status.OK if wire.self_signed else Status.WARN
         return Finding("renewal", status, f"no renewal has left its verdict in {path}")
-    except (OSError, msgspec.MsgspecError) as fault:
-        return Finding("renewal", Status.UNKNOWN, f"{path} cannot be read ({fault})")
     another = verdict.serial and verdict.serial.upper().lstrip("0") != wire.serial.lstrip("0")
     if verdict.ok and wire.self_signed and another:
         text = f"another certificate was put in place at {moment.told(verdict.at)}, but one that signs itself is served"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 from ops import moment
 from ops.check import Context, Finding, Outcome, Status, Value, below
 from ops.config import Settings
-from ops.slope import theil_sen
+from ops.slope import Point, Trend, theil_sen
 
 GIB, DAY = 1024**3, 86_400.0
 LEAST_SPAN = 6 * 3600.0  # seconds of samples without which nothing is foretold
@@ -42,7 +42,7 @@ def disk(context: Context) -> Outcome:
     limits = {name: getattr(settings, f"ops_{name}") for name in names}
     findings += [one for space in spaces for one in judge_space(space, settings)]
     for space in spaces:
-        days = days_left(space, _samples(context, space))
+        days = days_left(space, samples(context.series.sizes, space, context.now))
         values[f"days until {space.paths[0]} is full"] = days
         if days is not None:
             findings.append(judge_forecast(space, days, context.now, settings))
@@ -81,19 +81,26 @@ def judge_space(space: Space, settings: Settings) -> list[Finding]:
     return findings
 
 
-def _samples(context: Context, space: Space) -> Sequence[tuple[float, float]]:
+def samples(sizes: Mapping[str, Sequence[Point]], space: Space, now: datetime) -> Sequence[Point]:
     """Return the bytes in use of the last days, by the first of the directories that has a series."""
-    since = context.now.timestamp() - WINDOW
-    found = (context.series.sizes.get(f"disk {path}", ()) for path in space.paths)
+    since = now.timestamp() - WINDOW
+    found = (sizes.get(f"disk {path}", ()) for path in space.paths)
     return [point for point in next((one for one in found if one), ()) if point[0] >= since]
 
 
-def days_left(space: Space, points: Sequence[tuple[float, float]]) -> float | None:
-    """Return in how many days it is full if it fills on as it did; None: it does not, or too little is known."""
+def growth(points: Sequence[Point]) -> Trend | None:
+    """Return how it fills, in bytes and seconds; None: too little is known to tell."""
     if len(points) < LEAST_POINTS or points[-1][0] - points[0][0] < LEAST_SPAN:
         return None
-    trend = theil_sen(points)
-    return round(space.free / trend.slope / DAY, 2) if trend.slope > 0 and trend.low > 0 else None
+    return theil_sen(points)
+
+
+def days_left(space: Space, points: Sequence[Point]) -> float | None:
+    """Return in how many days it is full if it fills on as it did; None: it does not, or too little is known."""
+    trend = growth(points)
+    if trend is None or trend.slope <= 0 or trend.low <= 0:
+        return None
+    return round(space.free / trend.slope / DAY, 2)
 
 
 def judge_forecast(space: Space, days: float, now: datetime, settings: Settings) -> Finding:

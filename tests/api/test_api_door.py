@@ -10,7 +10,8 @@ import pytest
 from litestar.routes import HTTPRoute
 from support.running import Appliance, appliance
 
-from app.api.door import Door, is_local, name_of, refuse_other_sites
+from app.api.auth import is_call
+from app.api.door import LONGEST_QUERY, MOST_PARAMETERS, Door, is_local, name_of, refuse_other_sites
 from app.api.problems import ForeignOrigin
 from app.config import Settings
 from app.main import create_app
@@ -152,6 +153,19 @@ def test_every_answer_forbids_what_a_browser_might_do_with_it(running: Appliance
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
 
 
+# -- how much at once ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/wall", "/health", f"{TRADING}/orders", "/nothing"])
+def test_a_question_without_end_is_refused_before_it_is_taken_apart(running: Appliance, path: str) -> None:
+    most = "&".join(f"odd{number}" for number in range(MOST_PARAMETERS))
+    for query in (f"{most}&one", f"odd={'x' * LONGEST_QUERY}"):
+        answer = running.client.get(f"{path}?{query}")
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_input")
+        assert f"{MOST_PARAMETERS} parameters" in answer.json()["detail"]
+    assert running.client.get(f"{path}?{most}").status_code == (404 if path == "/nothing" else 200)
+
+
 # -- reading changes nothing ---------------------------------------------------------------------------------------
 
 
@@ -160,6 +174,7 @@ def test_only_the_known_commands_take_anything_but_a_get() -> None:
         route.path.rpartition("/")[2]
         for route in create_app(Settings()).routes
         if isinstance(route, HTTPRoute)
+        and is_call(route.path)  # tests/web looks after the pages
         and not {"GET", "HEAD"} >= {str(method) for method in route.methods} - {"OPTIONS"}
     }
     assert changing == EVERYTHING_THAT_CHANGES

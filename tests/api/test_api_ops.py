@@ -16,7 +16,10 @@ from support.running import Appliance, appliance
 
 from app.tokens import make
 
-TOPICS = ("flips", "alerts", "leaks", "units", "reports", "backups")
+TOPICS = (
+    *("flips", "alerts", "leaks", "units", "reports", "backups"),
+    *("silences", "errands", "disks", "jobs", "certificate", "machine"),
+)
 CHECK = {"name": "disk", "status": "WARN", "summary": "12% is free", "since": None, "at": "2026-01-05T15:00:00Z"}
 ALERT = {
     "id": 3,
@@ -127,6 +130,20 @@ def test_an_alert_is_handed_on_whole(web: httpx.Client, home: Path) -> None:
     assert said["acknowledged"] == {**ALERT["acknowledged"], "until": None}  # type: ignore[dict-item]
     assert said["messages"] == ALERT["messages"]
     assert said["state"] == "acknowledged"
+
+
+def test_a_silence_is_handed_on_with_what_it_is_over(web: httpx.Client, home: Path) -> None:
+    silence = {"name": "redis*", "at": "2026-01-05T15:00:00Z", "until": "2026-01-05T17:00:00Z", "by": "ann", "why": "x"}
+    leave(home, "alerts", {**ALERT, "silenced": silence})
+    leave(home, "silences", silence)
+    assert web.get("/api/v1/ops/alerts").json()["items"][0]["silenced"] == silence
+    assert web.get("/api/v1/ops/silences").json()["items"] == [silence]
+
+
+def test_a_disk_of_which_little_is_known_is_handed_on_with_what_is(web: httpx.Client, home: Path) -> None:
+    leave(home, "disks", {"path": "/", "status": "OK", "size": 10, "used": 4, "free": 6, "points": [[1767625200, 4]]})
+    (said,) = web.get("/api/v1/ops/disks").json()["items"]
+    assert (said["free"], said["points"], said["per_day"], said["full_at"]) == (6, [[1767625200, 4]], None, None)
 
 
 def test_alerts_that_ended_can_be_left_out(web: httpx.Client, home: Path) -> None:

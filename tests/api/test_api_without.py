@@ -116,11 +116,18 @@ def test_settings_with_which_no_engine_starts_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_api_ends_soon_when_told_to_although_someone_follows_the_events(tmp_path: Path, number: int) -> None:
-    with (
-        appliance(tmp_path, redis=False) as running,
-        running.client.stream("GET", f"{TRADING}/events") as events,
-    ):
-        next(events.iter_raw())
-        running.api.process.send_signal(number)
-        assert running.api.process.wait(10) in (0, -number)
+@pytest.mark.parametrize("program", [[], ["-m", "app.cli", "api"]], ids=["uvicorn", "tradectl"])
+def test_the_api_ends_soon_when_told_to_although_someone_follows_the_events(
+    tmp_path: Path, program: list[str], number: signal.Signals
+) -> None:
+    with appliance(tmp_path, redis=False, api=not program) as running:
+        if program:
+            running.start("api", program, API_PORT=str(running.port))
+            wait_until(running.answers, "the API answers", running.api.said)
+            running.wait_until_healthy()
+        with running.client.stream("GET", f"{TRADING}/events") as events:
+            pieces = events.iter_raw()  # kept: who lets go of it closes the connection, and follows nothing any more
+            first = next(pieces)
+            running.api.process.send_signal(number)
+            assert running.api.process.wait(10) in (0, -number), running.api.said()
+            assert b"id: " in b"".join([first, *pieces])  # it ended as a whole, not in the middle

@@ -27,6 +27,7 @@ import beside
 import feeds
 import fills
 import leaks
+import page
 import processes
 import recovery
 import watching
@@ -40,6 +41,7 @@ PARTS: dict[str, Callable[[], list[Row]]] = {
     "fill": fills.measure,
     "feed": feeds.measure,
     "web": web.measure,
+    "page": page.measure,
     "cli": processes.command,
     "memory": processes.memory,
     "recovery": recovery.measure,

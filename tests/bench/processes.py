@@ -63,7 +63,7 @@ def memory() -> list[Row]:
             running.wait_until_healthy()
             time.sleep(TRADING_SECONDS)
             fills = len(running.get("/api/v1/trading/fills")["items"])
-            used = {name: _resident(pid) for name, pid in (("engine", engine.pid), ("API", api.pid), ("bare", bare))}
+            used = {name: resident(pid) for name, pid in (("engine", engine.pid), ("API", api.pid), ("bare", bare))}
         finally:
             running.close()
     told = ", ".join(f"{name} {one['Rss']:.0f} MB RSS / {one['Pss']:.0f} MB PSS" for name, one in used.items())
@@ -92,7 +92,7 @@ def _memory_row(kind: str, used: dict[str, dict[str, float]], how: str, most: fl
     )
 
 
-def _resident(pid: int) -> dict[str, float]:
+def resident(pid: int) -> dict[str, float]:
     """Return the memory of a process in MB (10^6 bytes), by the names of /proc/PID/smaps_rollup."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {name: int(rest.split()[0]) * 1024 / 1e6 for name, _, rest in (line.partition(":") for line in lines)}

@@ -25,7 +25,7 @@ PATHS = ("/health", "/api/v1/trading/portfolio")
 
 
 def measure() -> list[Row]:
-    with _trading() as running, _bare() as (bare, bare_port):
+    with trading() as running, _bare() as (bare, bare_port):
         servers = {"bare": (bare, bare_port, "/")} | {path: (running.api.pid, running.port, path) for path in PATHS}
         loads = {name: Load(*server) for name, server in servers.items()}
         rates = in_turns(ROUNDS, **{name: load.round for name, load in loads.items()})
@@ -51,10 +51,11 @@ def _row(path: str, best: dict[str, float], loads: dict[str, Load]) -> Row:
 class Load:
     """Requests to one path of one server, and the CPU time that they took it."""
 
-    def __init__(self, pid: int, port: int, path: str) -> None:
+    def __init__(self, pid: int, port: int, path: str, cookie: str = "") -> None:
         self._process = psutil.Process(pid)
-        self._command = [sys.executable, str(HERE / "client.py"), str(port), path, str(SECONDS)]
+        self._command = [sys.executable, str(HERE / "client.py"), str(port), path, str(SECONDS), cookie]
         self._cpu, self._answers = 0.0, 0
+        self.slowest = list[float]()  # seconds that 99 of 100 answers took at most, of each round
 
     @property
     def cpu_microseconds(self) -> float:
@@ -64,7 +65,8 @@ class Load:
     def round(self) -> float:
         """Return the answers per second of one round."""
         before = self._used()
-        rate, answers = subprocess.check_output(self._command, text=True).split()
+        rate, answers, slowest = subprocess.check_output(self._command, text=True).split()
+        self.slowest.append(float(slowest))
         self._cpu += self._used() - before
         self._answers += int(answers)
         return float(rate)
@@ -75,7 +77,7 @@ class Load:
 
 
 @contextmanager
-def _trading() -> Iterator[Appliance]:
+def trading() -> Iterator[Appliance]:
     """Run engine and API, as their services do, on a copy of the large ledger."""
     with TemporaryDirectory(dir=SCRATCH) as place, redis_server() as redis:
         shutil.copytree(built(ENTRIES), Path(place) / "data", ignore=shutil.ignore_patterns("without-snapshots"))

@@ -22,6 +22,8 @@ from support.watched import programs
 
 from app.cli.diagnosis import BEFORE, WATCHER, Blocked, NotHere, Sign, Step, Tree, diagnose
 from app.cli.judges import (
+    SOON,
+    judge_access,
     judge_answers,
     judge_gates,
     judge_health,
@@ -38,8 +40,12 @@ from app.cli.judges import (
 from app.cli.page import ALARMING, _put
 from app.cli.patient import Answer, Machine, Patient, Process, Unit, _shown
 from app.cli.trees import TREES
+from app.clock import ReplayClock
 from app.config import Settings
 from app.errors import NotRunning, TradingError
+from app.secret import Secret
+from app.signins import SCREEN, Asker, SignIns
+from app.tokens import make
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text()
 BUSY = {"load", "memory", "disk", "use", "speed", "lag"}  # what a machine that tests many things at once may have
@@ -250,6 +256,43 @@ def test_a_name_is_one_step_wherever_it_stands() -> None:
 def test_a_judge_says_how_it_is(sign: Sign, status: str, told: str) -> None:
     assert sign.status == status
     assert told in sign.text
+
+
+@pytest.mark.parametrize(
+    ("days", "status", "told"),
+    [
+        (None, "OK", "no token and no screen has a last day"),
+        (SOON + 1, "OK", "the first to end is the token grafana, with"),
+        (SOON, "WARN", "the token grafana ends with"),
+        (0, "WARN", "the token grafana ends with"),
+        (-1, "WARN", "the token grafana ended with"),
+    ],
+)
+@pytest.mark.parametrize("here", [True, False], ids=["made here", "of API_TOKENS"])
+def test_a_token_that_ends_within_two_weeks_is_told(
+    tmp_path: Path, here: bool, days: int | None, status: str, told: str
+) -> None:
+    now = datetime.now(UTC)
+    last = None if days is None else (now + timedelta(days=days)).date()
+    entry = ""
+    if here:
+        SignIns(tmp_path).make_token("grafana", ["read"], last, Asker("here"))
+    else:
+        _, entry = make("grafana", ["read"], last)
+    sign = judge_access(Patient(Settings(data_dir=str(tmp_path), api_tokens=Secret(entry)), now))
+    assert (sign.status, sign.text.startswith(told)) == (status, True), sign
+    assert last is None or f"{last}" in sign.text
+
+
+def test_a_screen_whose_days_are_over_soon_is_told_with_who_let_it_in(tmp_path: Path) -> None:
+    clock = ReplayClock(datetime.now(UTC) - SCREEN + timedelta(days=SOON - 1))
+    door = SignIns(tmp_path, clock)
+    door.add_user("anna", ["read"], "correct horse battery", Asker("here"))
+    session = door.session(door.sign_in("anna", "correct horse battery", Asker("here")))
+    assert session
+    door.let_screen_in(str(door.code_of(door.ask_for_screen(Asker("there")))), "kitchen", session, Asker("here"))
+    sign = judge_access(Patient(Settings(data_dir=str(tmp_path)), datetime.now(UTC)))
+    assert (sign.status, sign.text.startswith("the screen kitchen of anna ends with")) == ("WARN", True), sign
 
 
 def test_answers_that_were_faults_are_counted_and_honest_refusals_are_not() -> None:

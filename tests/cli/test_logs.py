@@ -12,8 +12,8 @@ import pytest
 from support.tradectl import Said, tradectl
 from support.watched import programs
 
-from app.cli.journal import from_file, from_kept
 from app.cli.logs import length
+from app.journal import from_file, from_kept
 from app.log import FOLDER, Kept
 
 PRINTED = """tradectl: release 1.0.0, paper money on the simulated market

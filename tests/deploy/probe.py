@@ -48,7 +48,7 @@ def asked(*words: str) -> str:
 
 
 def write(directory: str) -> None:
-    path = Path(directory) / "probe"
+    path = Path(directory) / ".probe"
     path.write_text("x")
     path.unlink()
 
@@ -127,6 +127,7 @@ def needs(outside: str, engine: int) -> dict[str, str]:
         "write to the copies": tried(lambda: write("/var/backups/trading")),
         "write to the watcher's directory": tried(lambda: write("/var/lib/trading-ops")),
         "leave a stamp": tried(lambda: write("/var/lib/trading-ops/stamps")),
+        "leave a request of the page, or take it away": tried(lambda: write("/var/lib/trading-asked")),
         "see /home": tried(lambda: Path("/home/marker").stat()),
         "see the machine": tried(psutil.virtual_memory),
         "see the engine": tried(lambda: Path(f"/proc/{engine}").stat()),

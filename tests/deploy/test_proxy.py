@@ -73,6 +73,18 @@ def test_no_path_that_the_api_describes_answers_without_a_token(nobody: httpx.Cl
     assert {call for call, status in answers.items() if status != 401} == set()
 
 
+def test_the_page_of_the_log_shows_the_journal_of_our_units_to_the_role_ops_alone(
+    deployed_box: Box, reader: httpx.Client
+) -> None:
+    with client(deployed_box, "ops") as ops:
+        found = {unit: ops.get("/logs", params={"unit": unit, "since": "7d"}) for unit in ("engine", "ssh")}
+
+    assert {unit: answer.status_code for unit, answer in found.items()} == {"engine": 200, "ssh": 400}
+    assert "engine started" in found["engine"].text
+    assert "Unknown." not in found["engine"].text
+    is_problem(reader.get("/logs"), 403, "out_of_scope")
+
+
 def test_a_token_that_is_not_known_is_refused(nobody: httpx.Client) -> None:
     answer = nobody.get(STATUS, headers={"Authorization": "Bearer ta_wrong"})
 

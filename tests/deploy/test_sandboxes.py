@@ -23,11 +23,12 @@ UNITS = "/etc/systemd/system"
 # Everything of the unit stays but the program, and what would start it again or tell that it failed.
 LEFT_OUT = "Type|NotifyAccess|Watchdog.*|Restart.*|OnFailure|PartOf|After|Requires|Wants|KillMode|SuccessExitStatus"
 ENGINE, API, ALERT, CHECK = "trading-engine", "trading-api", "trading-alert@", "trading-check"
+ASKED = "trading-asked"
 REPORTS = [f"trading-{name}" for name in ("morning", "evening", "weekly", "monthly")]
 BACKUP = "trading-backup"
 COPIES = [BACKUP, "trading-archive", "trading-verify", "trading-drill"]
-SERVICES = [ENGINE, API, ALERT, CHECK, *REPORTS, *COPIES]
-OF_OPS = [ALERT, CHECK, *REPORTS]
+SERVICES = [ENGINE, API, ALERT, ASKED, CHECK, *REPORTS, *COPIES]
+OF_OPS = [ALERT, ASKED, CHECK, *REPORTS]
 WITH_NETWORK = [ENGINE, *OF_OPS]
 # Who can do what; nobody else can.
 NEEDED = {
@@ -36,6 +37,7 @@ NEEDED = {
     "write to the copies": COPIES,
     "write to the watcher's directory": OF_OPS,
     "leave a stamp": [*OF_OPS, *COPIES],
+    "leave a request of the page, or take it away": [API, ASKED],
     "see /home": [CHECK],
     "see the machine": [CHECK],
     "see the engine": [CHECK],
@@ -44,12 +46,12 @@ NEEDED = {
     "ask Redis": SERVICES,
     "ask the API": WITH_NETWORK,
     "ask systemd": SERVICES,
-    "read the journal": [*OF_OPS, BACKUP],
+    "read the journal": [API, *OF_OPS, BACKUP],
 }
 KEYS = {
     ENGINE: ["FINNHUB_API_KEY", "REDIS_PASSWORD", "TWELVEDATA_API_KEY"],
     API: ["API_TOKENS", "REDIS_PASSWORD"],
-    **{name: ["apprise.yml"] for name in (ALERT, *REPORTS)},
+    **{name: ["apprise.yml"] for name in (ALERT, ASKED, *REPORTS)},
     **{name: ["REDIS_OPS_PASSWORD", "apprise.yml"] for name in (CHECK, "trading-evening")},
     **{name: ["BACKUP_ENVIRONMENT", "BACKUP_PASSWORD", "BACKUP_SSH_KEY"] for name in COPIES},
     BACKUP: ["BACKUP_ENVIRONMENT", "BACKUP_PASSWORD", "BACKUP_SSH_KEY", "REDIS_OPS_PASSWORD"],

@@ -568,8 +568,8 @@ class TestTyped:
         shown = ops("alerts", settings=typed.settings).out
         assert "silenced" in shown
         assert "by anna: it moves" in shown
-        assert ops("unsilence", "redis", settings=typed.settings).code == 0
-        assert ops("unsilence", "redis", settings=typed.settings).code == 1
+        assert ops("unsilence", "redis", "--by", "anna", settings=typed.settings).code == 0
+        assert ops("unsilence", "redis", "--by", "anna", settings=typed.settings).code == 1
 
     @pytest.mark.parametrize("length", ["", "2", "-2h", "0h", "99d", "soon"])
     def test_a_silence_without_an_end_that_can_be_read_is_refused(self, typed: Watch, length: str) -> None:
@@ -610,7 +610,7 @@ class TestHeartbeat:
         chosen = places(tmp_path, heartbeat_url=f"{listener.url}/ping")
         ops("silence", "*", "--for", "1h", "--by", "ann", "--why", "an upgrade", settings=chosen)
         ops("check", settings=chosen, PATH="/nowhere")
-        ops("unsilence", "*", settings=chosen)
+        ops("unsilence", "*", "--by", "ann", settings=chosen)
         ops("check", settings=chosen, PATH="/nowhere")
         assert listener.asked == ["/ping", "/ping/fail"]
 

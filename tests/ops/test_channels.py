@@ -262,19 +262,19 @@ class TestOfTheAlerts:
 
     def test_every_channel_answers_for_itself(self, tmp_path: Path, rooms: dict[str, Chat], mails: Mailbox) -> None:
         settings = told(places(tmp_path), mails.url, *(chat.url for chat in rooms.values()))
-        said = ops("selftest", settings=settings)
+        said = ops("selftest", "--by", "anna", settings=settings)
         assert (said.code, said.out.count(self.well)) == (0, 4), said.err + said.out
         assert all("test of the alerts" in text for chat in rooms.values() for _, text in chat.heard)
 
     def test_one_that_does_not_take_it_is_an_error(self, tmp_path: Path, rooms: dict[str, Chat]) -> None:
         rooms["gotify"].code = 500
         settings = told(places(tmp_path), rooms["gotify"].url, rooms["ntfy"].url, nobody())
-        said = ops("selftest", settings=settings)
+        said = ops("selftest", "--by", "anna", settings=settings)
         assert (said.code, said.out.count(self.well), said.out.count("FAILED ")) == (1, 1, 2)
         assert "GEHEIM" not in said.out + said.err
 
     def test_nobody_to_tell_is_an_error(self, tmp_path: Path) -> None:
-        said = ops("selftest", settings=places(tmp_path))
+        said = ops("selftest", "--by", "anna", settings=places(tmp_path))
         assert said.code == 1
         assert "nobody would be told" in said.err
 

@@ -282,7 +282,11 @@ def test_while_a_process_remembers_in_the_spare_another_does_not_take_it_away(se
 
 @pytest.mark.parametrize(
     "words",
-    [("ack", "disk", "--by", "a"), ("silence", "*", "--for", "2h", "--by", "a", "--why", "x"), ("unsilence", "*")],
+    [
+        ("ack", "disk", "--by", "a"),
+        ("silence", "*", "--for", "2h", "--by", "a", "--why", "x"),
+        ("unsilence", "*", "--by", "a"),
+    ],
 )
 def test_what_cannot_be_kept_is_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
     settings = places(tmp_path)

@@ -42,7 +42,8 @@ def test_what_it_does_not_understand_is_usage(tmp_path: Path, words: list[str], 
 WORDS = {
     "ack": ("disk", "--by", "anna"),
     "silence": ("disk", "--for", "2h", "--by", "anna", "--why", "it is known"),
-    "unsilence": ("disk",),
+    "unsilence": ("disk", "--by", "anna"),
+    "selftest": ("--by", "anna"),
     "restore": ("--to", "restored"),
 }
 

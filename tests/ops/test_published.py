@@ -20,6 +20,10 @@ from ops.processes import Running
 from ops.restic import Repository
 from ops.stamps import Stamp
 
+TOPICS = {
+    *("checks", "flips", "alerts", "leaks", "units", "reports", "backups"),
+    *("silences", "errands", "disks", "jobs", "certificate", "machine"),
+}
 RESULTS = [
     Result("disk", Status.WARN, "12% is free", {"free": 0.12}, {"warn": 0.15}, (Finding("/", Status.WARN, "12%"),)),
     Result("redis", Status.OK, "it answers"),
@@ -47,7 +51,7 @@ def test_every_topic_has_a_file_that_everybody_may_read(settings: Settings, memo
         path = settings.home / published.FOLDER / f"{topic}.json"
         assert stat.S_IMODE(path.stat().st_mode) == 0o644
         assert read(settings, topic)["at"] == "2026-01-05T15:00:00Z"
-    assert published.TOPICS.keys() == {"checks", "flips", "alerts", "leaks", "units", "reports", "backups"}
+    assert published.TOPICS.keys() == TOPICS
 
 
 def test_a_file_says_until_when_it_is_to_be_believed(settings: Settings, memory: Memory) -> None:
@@ -152,8 +156,13 @@ def test_what_a_person_did_is_told_at_once_and_makes_nothing_look_younger(settin
     assert (alert()["state"], alert()["acknowledged"]["by"]) == ("acknowledged", "ann")
     assert ops("silence", name, "--for", "2h", "--by", "ann", "--why", "known", settings=settings).code == 0
     assert (alert()["state"], alert()["silenced"]["why"]) == ("silenced", "known")
-    assert ops("unsilence", name, settings=settings).code == 0
+    assert [(one["name"], one["by"]) for one in read(settings, "silences")["items"]] == [(name, "ann")]
+    assert ops("unsilence", name, "--by", "ben", settings=settings).code == 0
     assert alert()["silenced"] is None
+    assert read(settings, "silences")["items"] == []
+    done = [(one["name"], one["about"], one["by"], one["via"]) for one in read(settings, "errands")["items"]]
+    about = [("unsilence", "ben"), ("silence", "ann"), ("ack", "ann")]
+    assert done == [(what, name, by, "terminal") for what, by in about]
     after = read(settings, "alerts")
     assert (after["at"], after["until"]) == (before["at"], before["until"])
 

@@ -437,7 +437,7 @@ def test_a_tag_that_is_misspelt_is_a_finding_and_fails_the_test_of_the_alerts(
     settings = places(tmp_path)
     here = f"json://127.0.0.1:{listener.port}"
     tell(settings, (f"{here}/GEHEIM1", "critical"), (f"{here}/GEHEIM2", "escalaton"))
-    said = ops("selftest", settings=settings)
+    said = ops("selftest", "--by", "anna", settings=settings)
     assert (said.code, said.out.count("ok ")) == (1, 2), said.out + said.err
     assert "did you mean escalation?" in said.out
     found = ops("check", "--json", settings=settings, PATH="/nowhere")
@@ -449,7 +449,7 @@ def test_a_tag_that_is_misspelt_is_a_finding_and_fails_the_test_of_the_alerts(
 def test_an_address_that_cannot_be_used_fails_the_test_of_the_alerts(tmp_path: Path, listener: Listener) -> None:
     settings = places(tmp_path)
     tell(settings, (f"json://127.0.0.1:{listener.port}", "critical"), ("tgram://GEHEIM1", "escalation"))
-    said = ops("selftest", settings=settings)
+    said = ops("selftest", "--by", "anna", settings=settings)
     assert (said.code, "names a service that cannot be used" in said.out) == (1, True), said.out + said.err
     assert "GEHEIM" not in said.out + said.err
     assert len(listener.messages) == 1

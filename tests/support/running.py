@@ -40,6 +40,14 @@ DEFAULTS = {
     "MARK_SECONDS": "1",
     "WARMUP_BARS": "60",
 }
+QUICK = {  # it trades all the time, whatever it loses by that: no limit stops it however long a test takes
+    "STRATEGIES": "sma_cross:fast=1:slow=2,momentum:period=2",
+    "PAPER_FEE": "0",
+    "RISK_LOSSES_IN_A_ROW": "",
+    "RISK_DAILY_LOSS": "",
+    "RISK_DAILY_LOSS_AMOUNT": "",
+    "RISK_MAX_ORDERS_PER_MINUTE": "",
+}
 NOBODY = "redis://127.0.0.1:1"  # nothing listens there: a Redis that is away
 PATIENCE = 20.0  # seconds that a test waits for a process to do what it is expected to
 
@@ -248,6 +256,15 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def kept_free(port: int) -> Iterator[None]:
+    """Keep a port on which nobody listens from everybody else who looks for one."""
+    with socket.socket() as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of before may not be quite gone
+        place.bind(("127.0.0.1", port))
+        yield
 
 
 def wait_until(

@@ -49,6 +49,7 @@ LOOSER = {
     "trading-alert@.service": OUTSIDE,
     "trading-api.service": set(),
     "trading-archive.service": set(),
+    "trading-asked.service": OUTSIDE | {"PrivateUsers"},
     "trading-backup.service": {"CapabilityBoundingSet", "AmbientCapabilities"},
     "trading-check.service": OUTSIDE | {"ProtectHome", "PrivateUsers", "ProtectProc", "ProcSubset"},
     "trading-drill.service": set(),

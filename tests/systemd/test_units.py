@@ -12,7 +12,7 @@ from support.unit_files import SYSTEMD, Unit, drop_ins, own, read, seconds
 from app.config import SECRETS, Settings, strategy_plans
 from app.recovery import CRASH_LOOP, CRASH_WINDOW
 from app.supervisor import HOPELESS
-from ops import failure, heartbeat, memory, sending
+from ops import errands, failure, heartbeat, memory, sending
 from ops.checks import CHECKS
 from ops.config import UNITS
 from ops.jobs import BY_THE_CLOCK, JOBS
@@ -21,6 +21,7 @@ SERVICES, TIMERS, SOCKETS, SLICES = own("service"), own("timer"), own("socket"),
 DROP_INS = drop_ins()
 ALERT, ENGINE, API = "trading-alert@.service", "trading-engine.service", "trading-api.service"
 RESTART = "trading-restart.service"  # started by its path unit, when the check asks for it
+ASKED = "trading-asked.service"  # the same, when the page does
 WATCHING = [ALERT, "trading-check.service", "trading-check.timer"]
 JOB_SERVICES = [f"trading-{name}.service" for name in BY_THE_CLOCK]
 ONESHOTS = [name for name, unit in SERVICES.items() if unit.get("Type") == "oneshot"]
@@ -54,6 +55,7 @@ CREDENTIALS = {
     "trading-verify.service": REPOSITORY,
     "trading-drill.service": REPOSITORY,
     RESTART: set(),
+    ASKED: {"apprise.yml"},
 }
 SOURCES = re.compile(
     r"(\w+):/etc/trading/credentials/\1|apprise\.yml:/etc/trading/apprise\.yml"
@@ -75,7 +77,7 @@ def everything() -> dict[str, Unit]:
 
 def test_there_is_a_service_and_a_timer_for_each_job_of_the_clock_and_nothing_else() -> None:
     expected = {"trading.target", "trading.slice", "trading-jobs.slice", "trading-api.socket", ENGINE, API, ALERT}
-    expected |= {RESTART, "trading-restart.path"}
+    expected |= {RESTART, "trading-restart.path", ASKED, "trading-asked.path"}
     expected |= {f"trading-{name}.{kind}" for name in BY_THE_CLOCK for kind in ("service", "timer")}
     assert set(everything()) == expected
 
@@ -128,7 +130,7 @@ def test_who_tells_that_trading_is_stopped_does_not_stop_with_it(name: str) -> N
 
 @pytest.mark.parametrize("name", everything())
 def test_what_runs_for_ever_starts_with_the_target_and_a_job_only_by_its_timer(name: str) -> None:
-    of_jobs = name in JOB_SERVICES or name in (ALERT, RESTART) or name.endswith(".slice")
+    of_jobs = name in JOB_SERVICES or name in (ALERT, RESTART, ASKED) or name.endswith(".slice")
     wanted = "multi-user.target" if name == "trading.target" else "" if of_jobs else "trading.target"
     if name == "trading-check.timer":  # it comes with the machine, also where somebody disabled trading
         wanted = "timers.target trading.target"
@@ -223,7 +225,7 @@ def test_no_job_may_hang_for_ever(name: str) -> None:
 
 
 def test_every_job_of_the_clock_is_a_oneshot_among_the_jobs() -> None:
-    assert sorted(ONESHOTS) == sorted([*JOB_SERVICES, ALERT, RESTART])
+    assert sorted(ONESHOTS) == sorted([*JOB_SERVICES, ALERT, RESTART, ASKED])
     assert {SERVICES[name].get("Slice") for name in JOB_SERVICES} == {"trading-jobs.slice"}
     assert {SERVICES[name].get("Slice") for name in (ENGINE, API, ALERT)} == {"trading.slice"}
 
@@ -254,8 +256,10 @@ def test_an_alert_and_a_check_end_by_themselves_before_systemd_ends_them() -> No
     looking = max(check.seconds for check in CHECKS)
     asking = 3 * 10  # systemd: which processes run, whether units that failed are well again, what is published
     check = remembering + asking + looking + telling + heartbeat.SECONDS
+    testing = errands.SECONDS + heartbeat.SECONDS  # of the alerts, of which the page gets one a minute
     rest = 20
     assert alert + rest < seconds(SERVICES[ALERT].get("TimeoutStartSec"))
+    assert remembering + testing + rest < seconds(SERVICES[ASKED].get("TimeoutStartSec"))
     assert check + rest < seconds(SERVICES["trading-check.service"].get("TimeoutStartSec"))
 
 
@@ -349,8 +353,31 @@ def test_the_users_may_use_redis_and_the_watcher_reads_the_journal() -> None:
     assert [row[1] for row in rows("sysusers.d/trading.conf") if row[0] == "u"] == ["trading", "trading-ops"]
 
 
+def test_of_what_runs_as_the_engines_user_only_the_page_and_the_backup_read_the_journal() -> None:
+    readers = [name for name, unit in SERVICES.items() if "systemd-journal" in unit.words("SupplementaryGroups")]
+    assert sorted(readers) == ["trading-api.service", "trading-backup.service"]
+
+
 def test_nothing_of_the_appliance_ever_ages_away() -> None:
     assert {(row[0], row[5]) for row in rows("tmpfiles.d/trading.conf")} == {("d", "-")}
+
+
+def test_what_the_page_asks_for_is_seen_by_the_watcher_alone_and_lies_where_both_may_write() -> None:
+    made = {row[1]: row[2:5] for row in rows("tmpfiles.d/trading.conf")}
+    place = "/var/lib/trading-asked"
+    assert made[place] == ["2770", "trading", "trading-ops"]
+    assert own("path")["trading-asked.path"].all("DirectoryNotEmpty") == [place]
+    writers = {name for name, unit in SERVICES.items() if place in unit.get("ReadWritePaths").removeprefix("-").split()}
+    assert writers == {API, ASKED}
+    assert all(f"OPS_ASKED_DIR={place}" in SERVICES[name].all("Environment") for name in writers)
+    assert SERVICES[API].all("ReadWritePaths") == [f"-{place}"], "the API starts without it"
+
+
+def test_what_a_path_unit_starts_is_a_service_of_the_same_name() -> None:
+    paths = own("path")
+    assert {name.removesuffix("path") + "service" for name in paths} == {RESTART, ASKED}
+    assert not [name for name, unit in paths.items() if unit.all("Unit")]
+    assert {unit.get("PartOf") for unit in paths.values()} == {"trading.target"}
 
 
 def test_secrets_books_and_copies_are_closed_to_others() -> None:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
+from hashlib import blake2b
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -33,10 +34,14 @@ DENIED = re.compile("insufficient permissions|not seeing messages", re.IGNORECAS
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # a tab and a new line are none
 PAUSE = 0.3  # seconds between two looks for new lines
 EVER = datetime.min.replace(tzinfo=UTC)
+NOWHERE = (
+    "nothing was logged here: there is no journal on this machine, and `tradectl run` kept no log below DATA_DIR; of "
+    "another place: tradectl logs --file FILE"
+)
 
 
 class Line(Struct, frozen=True):
-    """A line: when, by whom, how bad, what happened, and what belongs to it."""
+    """A line: when, by whom, how bad, what happened, and what belongs to it. Its key tells it from all others."""
 
     at: datetime | None
     unit: str
@@ -44,6 +49,7 @@ class Line(Struct, frozen=True):
     event: str
     message: str
     fields: dict[str, str]
+    key: str = ""
 
 
 def from_journal(
@@ -61,17 +67,24 @@ def from_journal(
     try:
         program = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603 - no shell
     except FileNotFoundError:
-        raise NotRunning(
-            "nothing was logged here: there is no journal on this machine, and `tradectl run` kept no log below "
-            "DATA_DIR; of another place: tradectl logs --file FILE"
-        ) from None
+        raise NotRunning(NOWHERE) from None
     with program:
-        yield from map(_of_journal, program.stdout or ())
+        yield from map(of_journal, program.stdout or ())
         said = (program.stderr.read() if program.stderr else b"").decode(errors="replace").strip()
+    complain(said, program.returncode)
+
+
+def complain(said: str, code: int) -> None:
+    """Raise NotRunning if journalctl, by what it said and ended with, was not let read the journal or failed."""
     if DENIED.search(said) or not _readable():
         raise NotRunning("this user may not read the journal; type it with sudo: sudo tradectl logs")
-    if program.returncode not in (0, 1) or (said and program.returncode):
-        raise NotRunning(f"{JOURNALCTL}: {said or f'exit code {program.returncode}'}")
+    if code not in (0, 1) or (said and code):
+        raise NotRunning(f"{JOURNALCTL}: {said or f'exit code {code}'}")
+
+
+def has_journal() -> bool:
+    """Say whether there is a journal of the system, and its folder may be looked into."""
+    return any(file for home in JOURNALS for file in home.glob("*/*.journal"))
 
 
 def _readable() -> bool:
@@ -80,7 +93,8 @@ def _readable() -> bool:
     return not files or any(os.access(file, os.R_OK) for file in files)
 
 
-def _of_journal(data: bytes) -> Line:
+def of_journal(data: bytes) -> Line:
+    """Read an entry as journalctl writes it. Raise MsgspecError or ValueError for anything else."""
     record: dict[str, Any] = msgspec.json.decode(data)
     texts = {name: _text(value) for name, value in record.items()}
     message, priority = texts.get("MESSAGE", ""), texts.get("PRIORITY", "6")
@@ -92,7 +106,12 @@ def _of_journal(data: bytes) -> Line:
         texts.get("EVENT", message),
         message,
         {name.lower(): text for name, text in texts.items() if _is_ours(name)},
+        _key(texts.get("__CURSOR", "").encode() or data),
     )
+
+
+def _key(data: bytes) -> str:
+    return blake2b(data, digest_size=8).hexdigest()
 
 
 def _is_ours(name: str) -> bool:
@@ -133,18 +152,20 @@ def _added(folder: Path, ends: dict[Path, int], pattern: str) -> Iterator[Line]:
             for data in file:
                 if data.endswith(b"\n"):
                     ends[path] = file.tell()
-                    yield from _of_kept(data)
+                    yield from of_kept(data)
         ends.setdefault(path, 0)
 
 
-def _of_kept(data: bytes) -> Iterator[Line]:
+def of_kept(data: bytes) -> Iterator[Line]:
     """Yield a line, nothing for one that was not written whole."""
-    with suppress(msgspec.MsgspecError, ValueError, KeyError, TypeError):
+    with suppress(msgspec.MsgspecError, ValueError, KeyError, TypeError, OverflowError):
         texts = {name: _text(value) for name, value in msgspec.json.decode(data, type=dict[str, Any]).items()}
-        at, unit, level = datetime.fromisoformat(texts.pop("at")), texts.pop("unit"), texts.pop("level")
+        at = datetime.fromisoformat(texts.pop("at")).astimezone(UTC)
+        unit, level = texts.pop("unit"), texts.pop("level")
         event, message = texts.pop("event"), texts.pop("message")
         trouble = texts.pop("exception", "")
-        yield Line(at, unit, level, event, f"{message}\n{trouble}" if trouble else message, texts)
+        said = f"{message}\n{trouble}" if trouble else message
+        yield Line(at, unit, level, event, said, texts, _key(data.rstrip(b"\n")))
 
 
 def from_file(path: Path) -> list[Line]:
