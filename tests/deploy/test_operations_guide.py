@@ -54,7 +54,8 @@ LOOKS = re.compile(
     r"|sudo redis-operator ACL (LIST|LOG) ?"
     r'|curl (--cacert \S+ -H "[^"]+" https:|"?http://localhost:8000/)|openssl '
     r"|sudo (nft list|sshd -T|ls|ss|tail|du|cat /etc/trading/credentials/BACKUP_PASSWORD) ?"
-    r"|tradectl (status|portfolio|explain|trades|limits|orders|providers|strategies|token)\b"
+    r"|tradectl (status|portfolio|performance|explain|trades|limits|orders|providers|strategies|token)\b"
+    r"|sudo tradectl user (list|tokens|sessions|history)\b"
     r"|sudo (tradectl (ledger (verify|show)|fence show)|trading-status|trading-release status)|df|ps|free|uptime|cat|ls"
     r"|ssh operator@ADDRESS( cat .*| sudo tar -C \S+ -cz .*)?$|sudo tradectl doctor( providers| --all)?$"
     r"|(sudo )?tradectl (logs|profile) |sudo tradectl (check$|alerts\b)"
@@ -131,6 +132,13 @@ ANSWERS = {
 }
 
 
+# What is typed where a command asks.
+PASSWORD = "correct horse battery staple\n"
+TYPED = dict.fromkeys(
+    ("sudo tradectl user add NAME --role trade --role ops", "sudo tradectl user passwd NAME"), PASSWORD
+)
+
+
 class Machines(Struct, frozen=True):
     """The deployed machine, and a directory of the operator's own machine from which it is reached."""
 
@@ -144,12 +152,12 @@ class Machines(Struct, frozen=True):
             outside = os.environ | {"PATH": f"{self.own}:{os.environ['PATH']}", "CURL_HOME": str(self.own)}
             command = ("env", "-C", self.own, *(f"{key}={outside[key]}" for key in ("PATH", "CURL_HOME")), "bash", "-c")
             return answer(*command, words, seconds=SECONDS)
-        return self.operator(words)
+        return self.operator(words, TYPED.get(line))
 
-    def operator(self, line: str) -> Result:
-        """Run a command as the operator who is logged in by ssh."""
+    def operator(self, line: str, text: str | None = None) -> Result:
+        """Run a command as the operator who is logged in by ssh, and type what it asks for."""
         options = self.box.ssh_options()
-        return answer("ssh", *options, f"operator@{self.box.address}", line, seconds=SECONDS)
+        return answer("ssh", *options, f"operator@{self.box.address}", line, text=text, seconds=SECONDS)
 
     def filled(self, line: str) -> str:
         """Return a line with what its words in capitals stand for."""
@@ -239,6 +247,25 @@ def shuts_everybody_out(machines: Machines) -> bool:
     return '"code":"not_signed_in"' in machines.type(FROM_OUTSIDE).stdout
 
 
+def was_told_of_a_user(machines: Machines) -> bool:
+    history = machines.operator("sudo tradectl user history --limit 100").stdout
+    named = machines.filled("NAME")
+    assert named not in machines.operator("sudo tradectl user list").stdout
+    return all(re.search(rf"{what} +{named} +operator ", history) for what in ("user added", "user removed"))
+
+
+def has_no_token(machines: Machines) -> bool:
+    return machines.filled("NAME") not in machines.operator("sudo tradectl user tokens").stdout
+
+
+def damage_the_sign_ins(machines: Machines) -> None:
+    machines.box.run("systemctl stop trading-api; echo damaged > /var/lib/trading/sign-ins.sqlite3")
+
+
+def asks_who_comes(machines: Machines) -> bool:
+    return "<h1>Nobody may sign in yet</h1>" in machines.operator("curl -sS http://localhost:8000/sign-in").stdout
+
+
 def was_restored(machines: Machines) -> bool:
     return "restored by hand" in machines.operator("sudo tradectl fence show").stdout and is_active(machines)
 
@@ -289,6 +316,31 @@ CHANGES = (
     Step(("sudo tradectl report morning", "sudo tradectl report --list")),
     Step(("sudo systemctl start trading-JOB", "sudo systemctl start trading-JOB.timer")),
     Step(("sudo systemctl restart trading-api",)),
+    Step(
+        (
+            "sudo tradectl user add NAME --role trade --role ops",
+            "sudo tradectl user roles NAME --role read",
+            "sudo tradectl user passwd NAME",
+            "sudo tradectl user end NAME",
+            "sudo tradectl user unlock NAME",
+            "sudo tradectl user remove NAME",
+        ),
+        after=was_told_of_a_user,
+    ),
+    Step(
+        ("sudo tradectl token NAME --scope read --days 90 --here", "sudo tradectl token NAME --revoke"),
+        after=has_no_token,
+    ),
+    Step(
+        (
+            "sudo systemctl stop trading-api",
+            "sudo rm -f /var/lib/trading/sign-ins.sqlite3 /var/lib/trading/sign-ins.sqlite3-wal"
+            " /var/lib/trading/sign-ins.sqlite3-shm",
+            "sudo systemctl start trading-api",
+        ),
+        before=damage_the_sign_ins,
+        after=asks_who_comes,
+    ),
     Step(("sudo systemctl reset-failed UNIT", "sudo systemctl start UNIT"), before=stop_api),
     Step(("sudo systemctl restart redis-server",)),
     Step(("sudo redis-operator FLUSHALL",), after=shows_prices),
