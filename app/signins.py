@@ -306,7 +306,8 @@ class SignIns:
         by = by or asker.by
         self.book.note(Event(0, self._clock.now(), what, name, by, asker.address, detail))
         log = get_logger().warning if what in ("sign-in refused", "locked out") else get_logger().info
-        log(what, name=name or None, by=by or None, address=asker.address, detail=detail or None)
+        known = {"name": name, "by": by, "address": asker.address, "detail": detail}
+        log(what, **{field: value for field, value in known.items() if value})
 
     def _keys(self, name: str, address: str, browser: str) -> dict[str, Rule]:
         """Return what a failure counts for.

@@ -41,7 +41,9 @@ def main() -> None:
     PLACE.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as home, browsing() as browser:
         place = Path(home)
-        with appliance(place, **VARIED, **{LOG_FOLDER: str(place / "data" / FOLDER)}) as running:
+        with appliance(place, engine=False, **VARIED, **{LOG_FOLDER: str(place / "data" / FOLDER)}) as running:
+            running.start("engine", ["-P", "-m", "app.cli", "engine"])  # the one that keeps its log
+            running.wait_until_healthy()
             wait_until(lambda: len(running.get("/api/v1/trading/trades")["items"]) >= TRADES, "it trades", patience=180)
             add_people(running.directory)
             look_after(running, **WELL)
