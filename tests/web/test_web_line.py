@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Browser, expect
-from support.browser import Tab, browsing, look
+from support.browser import Tab, look
 from support.provider_double import FinnhubDouble, Market, TwelveDataDouble, walk
 from support.relay import BAD_GATEWAY, STREAM, WORDS, Relay, relaying
 from support.running import QUICK, Appliance, appliance, wait_until
@@ -24,12 +24,6 @@ HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
 }"""  # a browser without a window has no other one to go to
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

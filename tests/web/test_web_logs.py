@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, expect
-from support.browser import PATIENCE, browsing, look
+from support.browser import PATIENCE, look
 from support.running import Appliance, appliance
 from support.visitors import Visitor, add_people, fault_of, opened
 from support.watched import programs
@@ -53,12 +53,6 @@ CHOICES = st.dictionaries(
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     """A laptop on which something was logged."""
     with appliance(tmp_path_factory.mktemp("logs"), redis=False, engine=False, FINNHUB_API_KEY=PLANTED) as one:
@@ -69,13 +63,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
         said(api, "slow answer", "warning", path="/x", strategy="momentum")
         said(api, "request failed", "error", path=NASTY, exception=f"Traceback\n  {NASTY} {PLANTED}")
         said(api, f"a key {PLANTED} went astray", "warning", key=PLANTED)
-        yield one
-
-
-@pytest.fixture(scope="module")
-def anna(running: Appliance) -> Iterator[Visitor]:
-    """Somebody who looks after the machine."""
-    with opened(running, "anna") as one:
         yield one
 
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.big_ledger import BEGIN, build
 from support.running import Appliance, appliance
-from support.visitors import Visitor, add_people, opened
+from support.visitors import Visitor, add_people
 
 from app.cache import Cache
 from app.history import Span
@@ -80,12 +80,6 @@ def running(place: Path) -> Iterator[Appliance]:
     """The web process alone, before the long ledger."""
     with appliance(place, redis=False, engine=False) as one:
         add_people(one.directory)
-        yield one
-
-
-@pytest.fixture(scope="module")
-def olga(running: Appliance) -> Iterator[Visitor]:
-    with opened(running, "olga") as one:
         yield one
 
 

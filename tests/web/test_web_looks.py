@@ -52,13 +52,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
         yield one
 
 
-@pytest.fixture(scope="module")
-def tina(running: Appliance) -> Iterator[Visitor]:
-    """Somebody who trades."""
-    with opened(running, "tina") as one:
-        yield one
-
-
 @contextmanager
 def written(directory: Path, house: House) -> Iterator[View]:
     """Keep what an engine wrote in a ledger, and read it."""

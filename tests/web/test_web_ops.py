@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, expect
-from support.browser import PATIENCE, browsing, look
+from support.browser import PATIENCE, look
 from support.looked_after import look_after, typed
 from support.running import Appliance, appliance
 from support.visitors import Visitor, add_people, fault_of, opened, wait_for_words, words_on
@@ -42,13 +42,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
         add_people(one.directory)
         one.wait_for_entry("EquityMarked")
         look_after(one)
-        yield one
-
-
-@pytest.fixture(scope="module")
-def anna(running: Appliance) -> Iterator[Visitor]:
-    """Somebody who looks after the machine."""
-    with opened(running, "anna") as one:
         yield one
 
 
@@ -300,12 +293,6 @@ def test_a_program_that_does_not_end_is_ended(running: Appliance) -> None:
 
 
 # -- in a browser -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as one:
-        yield one
 
 
 @pytest.mark.parametrize("path", ["/ops", "/ops/ask/silence?alert=disk", "/ops/ask/selftest", "report"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.running import Appliance, appliance
-from support.visitors import Visitor, add_people, opened
+from support.visitors import Visitor, add_people
 
 from app.web.packing import LEAST, Packer, may_pack
 
@@ -23,12 +23,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     with appliance(tmp_path_factory.mktemp("packing")) as one:
         add_people(one.directory)
         one.wait_for_entry("EquityMarked", 3)
-        yield one
-
-
-@pytest.fixture(scope="module")
-def olga(running: Appliance) -> Iterator[Visitor]:
-    with opened(running, "olga") as one:
         yield one
 
 

@@ -43,20 +43,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 
 
 @pytest.fixture(scope="module")
-def olga(running: Appliance) -> Iterator[Visitor]:
-    """Somebody who may do everything here."""
-    with opened(running, "olga") as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def rita(running: Appliance) -> Iterator[Visitor]:
-    """Somebody who may look."""
-    with opened(running, "rita") as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
 def nothing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
     """Somebody before an API without engine, Redis and account."""
     with appliance(tmp_path_factory.mktemp("empty"), redis=False, engine=False) as one:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
-from support.browser import PATIENCE, Tab, browsing, look
+from support.browser import PATIENCE, Tab, look
 from support.running import QUICK, Appliance, appliance
-from support.visitors import Visitor, add_people, opened
+from support.visitors import Visitor, add_people
 
 from app.web.achieved import METRICS
 
@@ -21,18 +21,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     with appliance(tmp_path_factory.mktemp("performance"), **QUICK) as one:
         add_people(one.directory)
         one.wait_for_entry("TradeClosed")
-        yield one
-
-
-@pytest.fixture(scope="module")
-def olga(running: Appliance) -> Iterator[Visitor]:
-    with opened(running, "olga") as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as one:
         yield one
 
 

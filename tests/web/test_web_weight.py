@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
-from support.browser import browsing, look
+from support.browser import look
 from support.running import Appliance, appliance
-from support.visitors import Visitor, add_people, opened
+from support.visitors import Visitor, add_people
 
 BUDGET = 200_000  # bytes on the wire for all of a first page
 SETTLED = 3000  # ms after which nothing of the first picture is still to come
@@ -46,18 +46,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
     with appliance(tmp_path_factory.mktemp("weight")) as one:
         add_people(one.directory)
         one.wait_for_entry("EquityMarked", 3)
-        yield one
-
-
-@pytest.fixture(scope="module")
-def olga(running: Appliance) -> Iterator[Visitor]:
-    with opened(running, "olga") as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as one:
         yield one
 
 
