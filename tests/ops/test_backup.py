@@ -56,6 +56,7 @@ def test_a_backup_beside_a_living_engine_is_the_account_as_it_is(settings: Setti
     (settings.data / "finnhub-0123456789ab.json").write_text("{}")
     (settings.data / "engine.lock").touch()
     (settings.data / "session.jsonl").write_text("not part of the account")
+    settings.home.mkdir()  # as a watcher that has looked leaves it; else there may be nothing of it to back up yet
     said = ops("backup", settings=settings)
     assert said.code == 0, said.err
     (made,) = snapshots(settings)
@@ -69,7 +70,7 @@ def test_a_backup_beside_a_living_engine_is_the_account_as_it_is(settings: Setti
     assert found["release"]["version"]
     assert len(found["release"]["lock"]) == 64
     assert "docs/operations.md" in found["files"]
-    assert set(found["missing"]) == {"redis", "journal.export.gz", "machine"}
+    assert set(found["missing"]) == {"redis", "journal.export.gz", "machine"}, found["missing"]
     newest = stamp(settings, "backup")["found"]["newest"]
     assert (newest["id"], newest["bytes"]) == (made.name, made.bytes)
     assert f"verified up to entry {account.head()}" in stamp(settings, "backup")["what"]
