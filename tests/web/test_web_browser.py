@@ -96,13 +96,12 @@ def test_a_halt_is_released_on_the_page_with_who_and_why(browser: Browser, runni
 
 
 def test_a_fill_is_seen_without_loading_the_page_again(browser: Browser, running: Appliance, olga: Visitor) -> None:
+    before = running.get("/api/v1/trading/fills", newest=True, limit=1)["items"][0]["seq"]
     with look(browser, olga) as tab:
         tab.open(running.url)
         tab.page.evaluate("window.same = true")
-        newest = tab.page.locator("#trades tbody tr").first.get_attribute("id")
-        before = running.get("/api/v1/trading/fills", newest=True, limit=1)["items"][0]["seq"]
         first = tab.page.locator("#trades tbody tr").first
-        expect(first).not_to_have_attribute("id", f"{newest}", timeout=PATIENCE)
+        expect(first).not_to_have_attribute("id", f"{first.get_attribute('id')}", timeout=PATIENCE)
         assert tab.page.evaluate("window.same")
         assert running.get("/api/v1/trading/fills", newest=True, limit=1)["items"][0]["seq"] > before
 
