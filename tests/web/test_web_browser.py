@@ -95,6 +95,24 @@ def test_a_halt_is_released_on_the_page_with_who_and_why(browser: Browser, runni
     running.wait_for_state("active")
 
 
+def test_trading_is_stopped_and_started_on_the_page(browser: Browser, running: Appliance, olga: Visitor) -> None:
+    with look(browser, olga) as tab:
+        for button, act, reason, state in (
+            ("Stop trading", "stop", "the fee is looked at", "stopped"),
+            ("Start trading", "start", "", "active"),
+        ):
+            tab.page.goto(f"{running.url}/risk")
+            tab.page.get_by_role("link", name=button).click()
+            if reason:
+                tab.page.locator("#reason").fill(reason)
+            tab.page.get_by_role("button", name=button).click()
+            expect(tab.page.locator("main")).to_contain_text("Done: ")
+            running.wait_for_state(state)
+            expect(tab.page.locator(".top")).to_contain_text(state, timeout=PATIENCE)
+            audit = running.get("/api/v1/trading/audit", newest=True, limit=1)["items"][0]
+            assert (audit["name"], audit["who"], audit["reason"]) == (act, "olga", reason)
+
+
 def test_a_fill_is_seen_without_loading_the_page_again(browser: Browser, running: Appliance, olga: Visitor) -> None:
     before = running.get("/api/v1/trading/fills", newest=True, limit=1)["items"][0]["seq"]
     with look(browser, olga) as tab:
