@@ -435,7 +435,9 @@ def machines(deployed_box: Box, tmp_path_factory: pytest.TempPathFactory) -> Mac
     found.see_ready()
     # The machine shares its cores with other tests, and their load is no fault of its own.
     change(deployed_box, "trading-check.service", Service=[BUSY])
-    deployed_box.run("systemctl start trading-backup trading-check", seconds=SECONDS)
+    # What it knows of backups is as old as the image that it was started from, and so too old.
+    deployed_box.run("systemctl start trading-backup trading-archive", seconds=SECONDS)
+    deployed_box.run("systemctl start trading-check", seconds=SECONDS)
     # Engine and API tell of their memory some seconds after their start, and here they have only just started.
     deployed_box.wait_for("tradectl profile engine --memory && tradectl profile api --memory", SECONDS, every=1)
     return found
