@@ -154,6 +154,8 @@ def test_without_any_script_the_page_is_there_and_halts(browser: Browser, runnin
         tab.page.get_by_role("link", name="Halt", exact=True).click()
         tab.page.get_by_role("button", name="Halt trading").click()
         expect(tab.page.locator("main")).to_contain_text("Done")
+    audit = running.get("/api/v1/trading/audit", newest=True, limit=1)["items"][0]
+    assert (audit["name"], audit["who"], audit["after"]) == ("halt", "olga", "halted")
     running.post("/api/v1/trading/release", {"reason": "it was a test", "who": "test"})
     running.wait_for_state("active")
 

@@ -467,5 +467,7 @@ def test_times_of_lines_are_local_by_choice(browser: Browser, running: Appliance
         tab.open(f"{running.url}/logs?level=error&unit=api")
         time = tab.page.locator(".log time").first
         expect(time).to_have_text(re.compile(r"UTC$"))
+        at = datetime.fromisoformat(f"{time.get_attribute('datetime')}")
         tab.page.locator("#choose-clock").select_option("local")
         expect(time).not_to_have_text(re.compile(r"UTC$"))
+        assert time.inner_text() == f"{at + timedelta(hours=5, minutes=30):%Y-%m-%d %H:%M:%S}"
