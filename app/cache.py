@@ -6,7 +6,8 @@ Every key has the prefix. Every call has a time limit, and a Redis that is gone 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -36,64 +37,60 @@ class Cache:
 
     async def put(self, values: Mapping[str, bytes]) -> bool:
         """Store values under their names; return whether Redis took them."""
-        try:
+        with self._asked():
             async with self._redis.pipeline(transaction=False) as batch:
                 for name, value in values.items():
                     batch.set(PREFIX + name, value, ex=KEEP)
                 await batch.execute()
-            self._reached()
-        except (RedisError, OSError, TimeoutError):
-            self.connected = False
         return self.connected
 
     async def get(self, name: str) -> bytes | None:
         """Return a value, None if there is none or no Redis."""
-        try:
+        value = None
+        with self._asked():
             value = await self._redis.get(PREFIX + name)
-            self._reached()
-            return _bytes(value) if value is not None else None
-        except (RedisError, OSError, TimeoutError):
-            self.connected = False
-            return None
+        return _bytes(value) if value is not None else None
 
     async def push(self, name: str, values: Iterable[bytes]) -> bool:
         """Add to the end of a list that keeps its newest entries; return whether Redis took them."""
-        try:
+        with self._asked():
             async with self._redis.pipeline(transaction=False) as batch:
                 batch.rpush(PREFIX + name, *values)
                 batch.ltrim(PREFIX + name, -BARS_KEPT, -1)
                 batch.expire(PREFIX + name, KEEP * 24)
                 await batch.execute()
-            self._reached()
-        except (RedisError, OSError, TimeoutError):
-            self.connected = False
         return self.connected
 
     async def list(self, name: str, newest: int) -> list[bytes]:
         """Return the newest entries of a list, oldest first; none if there is no Redis."""
-        try:
+        found: list[bytes | str] = []
+        with self._asked():
             found = await self._redis.lrange(PREFIX + name, -newest, -1)
-            self._reached()
-            return [_bytes(value) for value in found]
-        except (RedisError, OSError, TimeoutError):
-            self.connected = False
-            return []
+        return [_bytes(value) for value in found]
 
     async def forget(self, name: str) -> None:
         """Drop a value, if there is a Redis that has it."""
-        try:
+        with self._asked():
             await self._redis.delete(PREFIX + name)
-        except (RedisError, OSError, TimeoutError):
-            self.connected = False
 
     async def close(self) -> None:
         await self._redis.aclose()
 
-    def _reached(self) -> None:
-        """Note that Redis answered, and heed a cancellation that the client lost (asyncio.wait_for of Python 3.11)."""
-        self.connected = True
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Note how a call went, and heed a cancellation that came meanwhile and that the client lost.
+
+        It writes under asyncio.wait_for, which on Python 3.11 swallows one that comes as the write is done; the call
+        then goes on to its answer or to its time limit, and whoever was cancelled would go on for ever.
+        """
         task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        before = task.cancelling() if task else 0
+        try:
+            yield
+            self.connected = True
+        except (RedisError, OSError, TimeoutError):
+            self.connected = False
+        if task and task.cancelling() > before:
             raise asyncio.CancelledError
 
 

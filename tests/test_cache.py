@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from redis import Redis
 from support.running import appliance, redis_server, wait_until
 from support.tradectl import tradectl
 
-from app.cache import Cache
+from app.cache import SECONDS, Cache
 from app.secret import Secret
 
 PASSWORD = "correct-horse-battery"
@@ -81,6 +82,35 @@ def test_a_whole_appliance_works_as_a_user_that_may_do_no_more(server: Redis, tm
         ]
     assert server.execute_command("ACL", "LOG") == []
     assert not any(PASSWORD in text for text in texts)
+
+
+async def cancelled_after(turns: int, url: str) -> bool:
+    """Ask again and again, be cancelled after so many turns of the event loop; return whether it came to an end."""
+
+    async def ask() -> None:
+        while True:
+            await cache.put({"one": b"1"})
+
+    cache = Cache(url)
+    asking = asyncio.create_task(ask())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait({asking}, timeout=10 * SECONDS)
+    ended = asking.cancelled()
+    asking.cancel()
+    await cache.close()
+    return ended
+
+
+async def cancelled_at_each(turns: range, url: str) -> list[bool]:
+    return await asyncio.gather(*(cancelled_after(number, url) for number in turns))
+
+
+def test_whoever_is_cancelled_while_redis_hangs_ends_at_whatever_moment_it_comes() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:  # the kernel connects, nobody answers
+        ended = asyncio.run(cancelled_at_each(range(40), f"redis://127.0.0.1:{silent.getsockname()[1]}"))
+    assert all(ended), [number for number, one in enumerate(ended) if not one]
 
 
 def test_all_its_keys_have_the_prefix(server: Redis) -> None:
