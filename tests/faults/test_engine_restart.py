@@ -55,7 +55,7 @@ def test_a_working_order_is_filled_by_the_next_engine_once_and_the_books_agree(r
         wait_until(lambda: bool(working(running)), "an order works", first.said, PATIENCE)
         begun = time.monotonic()
         first.process.send_signal(signal.SIGTERM)
-        assert first.process.wait(5) == 0, first.said()
+        assert first.process.wait(20) == 0, first.said()
         held = working(running)
         assert held, "it was filled in the last moment"
         assert isinstance(entries(running)[-1].body, EngineStopped)

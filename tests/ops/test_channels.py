@@ -137,7 +137,7 @@ def test_one_that_fails_one_that_is_slow_and_one_that_is_dead_delay_nobody_and_l
     tmp_path: Path, rooms: dict[str, Chat], mails: Mailbox
 ) -> None:
     sick, slow, well = (rooms[kind] for kind in CHATS)
-    sick.code, slow.seconds = 500, 1.5
+    sick.code, slow.seconds = 500, 2.0
     dead = Chat("gotify")
     dead.close()
     settings = told(places(tmp_path), sick.url, dead.url, slow.url, well.url, mails.url)
@@ -148,8 +148,8 @@ def test_one_that_fails_one_that_is_slow_and_one_that_is_dead_delay_nobody_and_l
     took = time.monotonic() - began
     print(f"\n{took:.1f} s; the well one has both after {well.heard[-1][0] - began:.2f} s")
     assert sent == Sent(waiting=2)
-    assert well.heard[-1][0] - began < 1.5, "it did not wait for the others"
-    assert 3 <= took < 15, "the slow one has its time"
+    assert well.heard[-1][0] < slow.heard[0][0], "it did not wait for the others"
+    assert took >= 2 * slow.seconds, "the slow one has its time"
     assert (well.numbers(), slow.numbers(), len(mails.mails)) == (["no.1", "no.2"], ["no.1", "no.2"], 2)
     assert sick.asked == 1, "it is left alone for the rest of the run"
 
@@ -178,10 +178,9 @@ def test_while_one_process_waits_for_a_slow_chat_another_one_tells_the_others(
     first.start()
     time.sleep(0.7)
     post(memory, 2)
-    began = time.monotonic()
     deliver(memory, settings, NOW)
     first.join()
-    assert well.heard[-1][0] - began < 1.0
+    assert well.heard[-1][0] < slow.heard[0][0]
     assert (well.numbers(), slow.numbers()) == (["no.1", "no.2"], ["no.1", "no.2"])
     memory.close()
 

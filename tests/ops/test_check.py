@@ -47,11 +47,11 @@ def test_a_summary_cannot_play_with_the_terminal(tmp_path: Path) -> None:
 
 def test_a_check_that_hangs_is_unknown_after_its_time_and_the_others_are_told(tmp_path: Path) -> None:
     began = time.monotonic()
-    checks = [*(Check(f"hangs {number}", "", hangs, 0.3) for number in range(5)), Check("well", "", fine)]
+    checks = [*(Check(f"hangs {number}", "", hangs, 1) for number in range(5)), Check("well", "", fine)]
     results = run_all(checks, context(places(tmp_path)))
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - began < 4, "they are not waited for one after the other"
     assert [one.status for one in results] == [Status.UNKNOWN] * 5 + [Status.OK]
-    assert "did not answer within 0.3 s" in results[0].summary
+    assert "did not answer within 1 s" in results[0].summary
 
 
 @pytest.mark.parametrize(
