@@ -6,6 +6,7 @@ The tests of this file share one machine and follow each other on it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,12 +139,16 @@ def test_maintenance_with_nothing_to_do_interrupts_nothing(site: Site) -> None:
 def test_maintenance_without_a_reboot_restarts_what_waited_for_it(site: Site) -> None:
     site.box.run("dpkg --force-downgrade --install /srv/repository/nothing-much_1.0.deb; rm -f /run/reboot-required")
     running, boot = pids(site.box, "nginx"), site.box.boot_id()
+    site.box.run("tradectl silence '*' --for 1h --why 'the disk is exchanged tonight'")
     site.box.run("touch /run/trading-restart-pending/nginx.service")
     site.controller.run("maintenance.yml", maintenance_reboot="never").must()
 
     assert site.box.boot_id() == boot
     assert pids(site.box, "nginx") != running
     assert not site.box.exists("/run/trading-restart-pending/nginx.service")
+    silences = re.findall(r"^silence of (\S+) until .* by .*$", site.box.run("tradectl alerts"), re.MULTILINE)
+    assert silences == ["*"], "an operator's own stays, that of the maintenance is over"
+    site.box.run("tradectl unsilence '*'")
     must_trade(site.box, current(site.box))
 
 

@@ -104,7 +104,7 @@ NOT_HERE = {
 
 FROM_OUTSIDE = 'curl --cacert trading.pem -H "Authorization: Bearer TOKEN" https://DOMAIN/health'
 # Their exit code is a verdict on the machine: of a container not everything can be told, its clock for one.
-VERDICTS = re.compile(r"sudo tradectl (doctor( --all)?|check)$")
+VERDICTS = re.compile(r"sudo (tradectl (doctor( --all)?|check)|trading-status)$")
 # Where the guide says another exit code than 0.
 CODES = {line: 4 for line in LINES if line.endswith("doctor providers")}
 CODES |= {"sudo tradectl selftest": 1}  # nobody is to be told by a machine of a test
@@ -239,6 +239,12 @@ def upgrade_nginx(machines: Machines) -> None:
     assert re.search(r"^! restart .* nginx\.service$", told.stdout, re.MULTILINE), str(told)
 
 
+def silence_as_maintenance(machines: Machines) -> None:
+    """Leave what a maintenance leaves whose controller died."""
+    why = "the operating system is upgraded"
+    machines.box.run(f"tradectl silence '**' --for 40min --by maintenance.yml --why '{why}'")
+
+
 def awaits_no_restart(machines: Machines) -> bool:
     return "! restart" not in machines.type("sudo trading-status").stdout
 
@@ -310,6 +316,7 @@ CHANGES = (
     Step(('sudo tradectl ack CHECK --why "I am looking at it"',), before=look_at_all),
     Step(('sudo tradectl silence CHECK --for 2h --why "the disk is exchanged"', "sudo tradectl unsilence CHECK")),
     Step(("sudo tradectl silence '*' --for 2h --why \"the disk is exchanged\"", "sudo tradectl unsilence '*'")),
+    Step(("sudo tradectl unsilence '**'",), before=silence_as_maintenance),
     Step(("sudo tradectl selftest",)),
     Step(("sudo tradectl backup create", "sudo tradectl backup verify", "sudo tradectl backup list")),
     Step(("sudo tradectl backup", "sudo tradectl drill", "sudo tradectl report --new morning")),

@@ -614,6 +614,21 @@ class TestHeartbeat:
         ops("check", settings=chosen, PATH="/nowhere")
         assert listener.asked == ["/ping", "/ping/fail"]
 
+    def test_the_end_of_a_silence_over_all_leaves_another_one_in_force(
+        self, tmp_path: Path, listener: Listener
+    ) -> None:
+        """A maintenance has one of **, so that its end does not end what an operator wished."""
+        listener.answers = {"/ping": (200, {}), "/ping/fail": (200, {})}
+        chosen = places(tmp_path, heartbeat_url=f"{listener.url}/ping")
+        ops("silence", "*", "--for", "1h", "--by", "ann", "--why", "a night's sleep", settings=chosen)
+        ops("silence", "**", "--for", "1h", "--by", "play", "--why", "an upgrade", settings=chosen)
+        ops("unsilence", "**", "--by", "play", settings=chosen)
+        ops("check", settings=chosen, PATH="/nowhere")
+        ops("unsilence", "*", "--by", "ann", settings=chosen)
+        ops("silence", "**", "--for", "1h", "--by", "play", "--why", "an upgrade", settings=chosen)
+        ops("check", settings=chosen, PATH="/nowhere")
+        assert listener.asked == ["/ping", "/ping"]
+
     def test_a_heartbeat_that_is_not_taken_is_found_by_the_next_look(self, tmp_path: Path, listener: Listener) -> None:
         chosen = places(tmp_path, ops_heartbeat_url=f"{listener.url}/GEHEIM123")
         said = ops("check", settings=chosen, PATH="/nowhere")
