@@ -94,6 +94,8 @@ class Child:
             start_new_session=True,  # Ctrl-C is for the keeper alone, who knows the order to stop in
             preexec_fn=partial(_die_with, os.getpid()),
         )
+        if self._stopping.is_set():  # asked while it was being started, when there was nobody to tell
+            await self.stop()
         code = await self._process.wait()
         _kill_group(self._process.pid)
         return code

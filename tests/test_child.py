@@ -78,6 +78,23 @@ def test_stopping_does_not_wait_for_a_pause_to_end(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+async def stopped_after(turns: int, note: Path) -> int:
+    """Stop a child so many turns of the event loop after it was wished for; return its exit code."""
+    one = child(SLEEP, note)
+    keeping = asyncio.create_task(one.keep())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await one.stop()
+    return await asyncio.wait_for(keeping, 20)
+
+
+def test_a_child_that_is_stopped_while_it_is_being_started_ends(tmp_path: Path) -> None:
+    async def story() -> list[int]:
+        return [await stopped_after(turns, tmp_path / "note") for turns in range(6)]
+
+    assert asyncio.run(story()) == [-signal.SIGTERM] * 6
+
+
 def test_a_child_that_ignores_the_wish_to_stop_is_killed(tmp_path: Path) -> None:
     note = tmp_path / "pid"
 
