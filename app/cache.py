@@ -88,7 +88,7 @@ class Cache:
         try:
             yield
             self.connected = True
-        except (RedisError, OSError, TimeoutError):
+        except (RedisError, OSError, TimeoutError, RuntimeError):  # the last is uvloop's: a connection ended just now
             self.connected = False
         if task and task.cancelling() > before:
             raise asyncio.CancelledError

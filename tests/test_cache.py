@@ -9,9 +9,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import uvloop
 from redis import Redis
 from support.running import appliance, redis_server, wait_until
 from support.tradectl import tradectl
+from support.turning_away import turning_away
 
 from app.cache import SECONDS, Cache
 from app.secret import Secret
@@ -111,6 +113,19 @@ def test_whoever_is_cancelled_while_redis_hangs_ends_at_whatever_moment_it_comes
     with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:  # the kernel connects, nobody answers
         ended = asyncio.run(cancelled_at_each(range(40), f"redis://127.0.0.1:{silent.getsockname()[1]}"))
     assert all(ended), [number for number, one in enumerate(ended) if not one]
+
+
+def test_a_redis_that_turns_everybody_away_at_once_is_one_that_is_away() -> None:
+    """As at its maxclients: the client writes twice as it begins, and finds the connection ended in between."""
+
+    async def story(port: int) -> set[bool]:
+        cache = Cache(f"redis://127.0.0.1:{port}")
+        taken = {await cache.put({"one": b"1"}) for _ in range(3000)}
+        await cache.close()
+        return taken
+
+    with turning_away(b"-ERR max number of clients reached\r\n") as port:
+        assert uvloop.run(story(port)) == {False}
 
 
 def test_all_its_keys_have_the_prefix(server: Redis) -> None:

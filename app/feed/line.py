@@ -125,7 +125,8 @@ class Line:
             fault = FeedError(f"{self._host} cannot be reached: {error}")
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             fault = FeedError(f"its address is none that can be asked: {error}")
-        except (httpx.HTTPError, httpx.StreamError, UnicodeError) as error:
+        except (httpx.HTTPError, httpx.StreamError, UnicodeError, AttributeError) as error:
+            # The last: on uvloop anyio asks a connection for its peer, and one that has just ended has none.
             fault = FeedError(f"the answer of {self._host} did not come whole: {type(error).__name__} {error}")
         raise self.fault(fault, what, symbol)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
+import uvloop
+from support.turning_away import turning_away
 
 from app.errors import ConfigurationError, FeedError, NotEntitled, OutOfCredits, UnknownInstrument, WrongKey
 from app.feed import RateLimit
@@ -169,6 +171,22 @@ def test_a_fault_on_the_way_says_what_and_where_but_not_the_key(fault: Exception
 )
 def test_an_answer_that_is_too_long_is_not_read(answer: httpx.Response) -> None:
     assert str(Bench(answer).fails()) == "acme quote AAPL: the answer of acme.example is longer than 8 MiB"
+
+
+def test_a_connection_that_ends_as_soon_as_it_stands_is_told_as_any_other() -> None:
+    """On the loop that the engine has: there a connection that has just ended knows its peer no more."""
+
+    async def story(port: int) -> int:
+        bench, told = Bench(client=client(2, 4, "1.0"), url=f"http://127.0.0.1:{port}"), 0
+        for _ in range(1500):
+            with pytest.raises(FeedError, match=r"cannot be reached|did not come whole"):
+                await bench.line.get("quote", {}, what="quote", symbol="AAPL")
+            told += 1
+        await bench.line.close()
+        return told
+
+    with turning_away() as port:
+        assert uvloop.run(story(port)) == 1500
 
 
 def over_loopback(handler: Handler, **changes: Any) -> FeedError:
