@@ -120,5 +120,6 @@ def notice_end(view: View, following: asyncio.Task[None]) -> None:
     """A view that follows no more is a fault that everyone must see, never an old picture shown as the present."""
     fault = None if following.cancelled() else following.exception()
     if fault:
-        view.fault = f"this web process follows the ledger no more ({type(fault).__name__}); restart it"
+        first = fault.exceptions[0] if isinstance(fault, BaseExceptionGroup) else fault
+        view.fault = f"this web process follows the ledger no more ({type(first).__name__}); restart it"
         get_logger().error("the view broke", exc_info=fault)

@@ -112,7 +112,9 @@ class View:
 
     async def run(self) -> None:
         """Follow ledger and engine for ever."""
-        await asyncio.gather(self._look_on(), self._glance_on())
+        async with asyncio.TaskGroup() as both:  # one that fails ends the other: it would hide the fault again
+            both.create_task(self._look_on())
+            both.create_task(self._glance_on())
 
     def listen(self, listener: Callable[[list[Entry]], None]) -> Callable[[], None]:
         """Tell `listener` of new entries from now on; return what ends that."""

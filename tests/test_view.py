@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.house import MINUTE, START, House, Puppet
+from support.running import NOBODY
 
 from app import queries
 from app.cache import Cache
 from app.feed import SymbolState, SymbolStatus
+from app.main import notice_end
 from app.model import ENTER
 from app.snapshot import LastQuote, Snapshot
 from app.view import View
@@ -92,3 +95,25 @@ def test_a_start_while_every_market_is_closed_is_not_unfed_although_no_price_is_
 def test_a_symbol_whose_market_is_open_is_not_fed_by_the_price_of_one_whose_market_is_closed(view: View) -> None:
     view.snapshot = shown(view.book.marked_at, symbols=[fed("ACME", "closed"), fed("BTC/USD", "stale")])
     assert queries.unfed(view) == "no provider gives a price of BTC/USD"
+
+
+class Breaking(Cache):
+    """A cache that one time raises what none may."""
+
+    async def get(self, name: str) -> bytes | None:
+        raise RuntimeError("broken")
+
+
+def test_a_reader_that_broke_says_so_from_then_on(tmp_path: Path) -> None:
+    async def story() -> tuple[str, str]:
+        view = View(tmp_path, Breaking(NOBODY))
+        following = asyncio.create_task(view.run())
+        following.add_done_callback(lambda task: notice_end(view, task))
+        await asyncio.wait({following})
+        await asyncio.sleep(0)  # its end is noticed
+        first = view.fault
+        await asyncio.sleep(0.5)
+        return first, view.fault
+
+    first, later = asyncio.run(story())
+    assert first == later == "this web process follows the ledger no more (RuntimeError); restart it"
