@@ -31,12 +31,14 @@ def bounded(call: Callable[[Argument], Answer], seconds: float) -> Callable[[Arg
 
     def limited(argument: Argument) -> Answer:
         signal.signal(signal.SIGALRM, on_alarm)
-        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
         try:
-            return call(argument)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+                return call(argument)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
         except _Alarm:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # it may have come before the timer was off
             raise TooSlow(f"no answer within {seconds * 1000:g} ms") from None
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
 
     return limited
