@@ -13,8 +13,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -169,7 +169,7 @@ async def _supervise(plan: Plan, directory: Path, place: Path) -> int:
     try:
         code = await _until_over(plan, told, trading, serving)
         if code and family.watcher:
-            await family.watcher.last()
+            await unless(told, family.watcher.last())
         return code
     finally:
         for child in family.members():
@@ -194,6 +194,16 @@ async def _until_over(plan: Plan, told: asyncio.Event, trading: asyncio.Task[int
     finally:
         asked.cancel()
         ready.cancel()
+
+
+async def unless(told: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    """Do something that takes its time, unless and until a signal comes."""
+    doing, asked = asyncio.create_task(work), asyncio.create_task(told.wait())
+    await asyncio.wait([doing, asked], return_when=asyncio.FIRST_COMPLETED)
+    doing.cancel()
+    asked.cancel()
+    with suppress(asyncio.CancelledError):
+        await doing
 
 
 def _hopeless(trading: asyncio.Task[int], serving: asyncio.Task[int]) -> int:
@@ -262,7 +272,10 @@ def _replay_options(replay: Replay | None) -> list[str]:
 
 
 def _heed_signals(told: asyncio.Event, family: Family) -> None:
-    """Take the first signal as a wish to stop, the second as an order to end at once."""
+    """Take the first signal as a wish to stop, the second as an order to end at once.
+
+    One that whoever started this has it ignore stays so: after nohup a terminal may close.
+    """
 
     def heed() -> None:
         if told.is_set():
@@ -271,7 +284,8 @@ def _heed_signals(told: asyncio.Event, family: Family) -> None:
         told.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, heed)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, heed)
 
 
 # -- what the operator sees ---------------------------------------------------------------------------------------

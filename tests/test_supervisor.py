@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from support.tradectl import COMMAND, environment, gone, tradectl
 
 from app.lease import Lease
 from app.store import Store
+from app.supervisor import unless
 
 FAST = {**DEFAULTS, "WARMUP_BARS": "20"}
 
@@ -24,13 +27,13 @@ FAST = {**DEFAULTS, "WARMUP_BARS": "20"}
 class Running:
     """A `tradectl run` in a directory; what it says goes to `run.log` there."""
 
-    def __init__(self, place: Path, *words: str, **settings: str) -> None:
+    def __init__(self, place: Path, *words: str, before: Sequence[str] = (), **settings: str) -> None:
         self.place = place
         self.settings = {**FAST, "API_PORT": str(free_port()), **settings}
         self.log = place / "run.log"
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*COMMAND, "run", *words],
+                [*before, *COMMAND, "run", *words],
                 cwd=place,
                 env=environment(**self.settings),
                 stdin=subprocess.DEVNULL,
@@ -91,8 +94,8 @@ def name_of(process: psutil.Process) -> str:
 
 
 @contextmanager
-def running(place: Path, *words: str, **settings: str) -> Iterator[Running]:
-    started = Running(place, *words, **settings)
+def running(place: Path, *words: str, before: Sequence[str] = (), **settings: str) -> Iterator[Running]:
+    started = Running(place, *words, before=before, **settings)
     try:
         yield started
     finally:
@@ -169,7 +172,37 @@ def test_ctrl_c_leaves_no_child_and_the_next_run_goes_on_with_the_account(tmp_pa
     store.close()
     with running(tmp_path) as second:
         second.wait_until_healthy()
-        assert (second.status()["account"], second.status()["restarts"]) == (account, 1)
+        wait_until(lambda: second.status()["restarts"] == 1, "its engine has begun", second.said)
+        assert second.status()["account"] == account
+
+
+def test_what_was_to_be_ignored_stays_so_and_a_terminal_may_close_after_nohup(tmp_path: Path) -> None:
+    with running(tmp_path, before=["nohup"]) as started:
+        started.wait_until_healthy()
+        children = started.children()
+        started.process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        assert {name: one.pid for name, one in started.children().items()} == {
+            name: one.pid for name, one in children.items()
+        }
+        assert started.end(signal.SIGTERM) == 0
+
+
+def test_a_signal_is_heeded_while_the_last_round_takes_its_time() -> None:
+    async def story() -> bool:
+        told, ended = asyncio.Event(), asyncio.Event()
+
+        async def round_() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        asyncio.get_running_loop().call_later(0.1, told.set)
+        await unless(told, round_())
+        return ended.is_set()
+
+    assert asyncio.run(asyncio.wait_for(story(), 20))
 
 
 def test_a_second_ctrl_c_does_not_wait_for_a_child_that_hangs(tmp_path: Path) -> None:
@@ -181,7 +214,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_child_that_hangs(tmp_path: Path) ->
         with pytest.raises(subprocess.TimeoutExpired):
             started.process.wait(1)
         started.process.send_signal(signal.SIGINT)
-        assert started.process.wait(5) == 0
+        assert started.process.wait(20) == 0
     assert all(gone(child.pid) for child in children.values())
 
 
