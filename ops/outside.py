@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread, get_ident
+from threading import Event, Thread, Timer, get_ident
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
@@ -144,12 +144,15 @@ def blocks(words: Sequence[str], seconds: float) -> Iterator[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         ) as running:
+            limit = Timer(seconds, running.kill)  # one that says nothing has its end too
+            limit.start()
             try:
                 while running.stdout and (block := running.stdout.read(BLOCK)):
-                    if monotonic() > until:
-                        raise TimedOut(f"{words[0]} did not end within {seconds:g} s")
                     yield block
+                if monotonic() > until:
+                    raise TimedOut(f"{words[0]} did not end within {seconds:g} s")
             finally:
+                limit.cancel()
                 _end(running, 0.0)
     except OSError as fault:
         raise OpsError(f"{words[0]} cannot be run: {fault.strerror}") from fault

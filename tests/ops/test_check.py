@@ -11,7 +11,7 @@ from support.watched import context, places
 
 from ops.check import Check, Context, Finding, Outcome, Result, Status, above, below, run_all, summarise, worst
 from ops.errors import Damaged, OpsError, TimedOut
-from ops.outside import outcome, program, within
+from ops.outside import blocks, outcome, program, within
 
 
 def raises(seen: Context) -> Outcome:
@@ -120,6 +120,11 @@ def test_a_program_that_is_not_there_says_so() -> None:
 def test_a_program_that_fails_says_what_it_said() -> None:
     with pytest.raises(OpsError, match=r"sh failed \(exit code 3\): oh no"):
         program(["sh", "-c", "echo oh >&2; echo no >&2; exit 3"], 5)
+
+
+def test_a_program_that_is_read_as_it_speaks_is_ended_though_it_says_nothing() -> None:
+    with pytest.raises(TimedOut, match=r"sleep did not end within 0\.2 s"):
+        list(blocks(["sleep", "600"], 0.2))
 
 
 def test_a_program_that_hangs_is_ended() -> None:
