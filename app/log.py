@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, cast
 
 import structlog
@@ -26,6 +27,7 @@ JOURNAL_SOCKET = "/run/systemd/journal/socket"
 LOG_FOLDER = "TRADING_LOG_FOLDER"  # in the environment of a process: where it keeps what it logs besides
 FOLDER = "log"  # below the account, where no journal keeps what is logged
 MOST = 5 << 20  # bytes of a kept log; it and the one before it are kept for each service
+MOMENT = 0.05  # seconds that a line may wait for a journal that is busy
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 Fields = MutableMapping[str, Any]
 
@@ -131,27 +133,47 @@ class Terminal:
 
 
 class Journal:
-    """Each field a journal field of its own (systemd.journal-fields(7), native protocol)."""
+    """Each field a journal field of its own (systemd.journal-fields(7), native protocol).
+
+    A journal that hangs is waited for once, for a moment; then lines are lost, and counted for the next one that gets
+    through. Trading does not wait for it, and what is printed instead would go to the same journal.
+    """
 
     def __init__(self, path: str, service: str) -> None:
         self._path, self._service = path, service
+        self._lost = 0
         self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
     def send(self, _: Any, __: str, fields: Fields) -> str:
         level, event = fields.pop("level"), fields.pop("event")
         rest = " ".join(f"{key}={_plain(value)}" for key, value in fields.items() if key != "exception")
+        lost = f" ({self._lost} lines before this one were lost: the journal did not take them)" if self._lost else ""
         record = {
             **{key.upper(): value for key, value in fields.items() if value is not None},
-            "MESSAGE": f"{event} {rest}".strip(),
+            "MESSAGE": f"{event} {rest}".strip() + lost,
             "PRIORITY": PRIORITIES[level],
             "SYSLOG_IDENTIFIER": f"trading-{self._service}",
             "EVENT": event,
         }
         try:
-            self._channel.sendto(b"".join(_field(key, value) for key, value in record.items()), self._path)
+            self._hand_over(b"".join(_field(key, value) for key, value in record.items()))
         except OSError as fault:  # a journal that is restarting must not stop trading
             _print(f"{record['MESSAGE']} (journal: {fault})")
         return str(record["MESSAGE"])
+
+    def _hand_over(self, data: bytes) -> None:
+        until = monotonic() + (0 if self._lost else MOMENT)
+        while True:
+            try:
+                self._channel.sendto(data, socket.MSG_DONTWAIT, self._path)
+            except BlockingIOError:
+                if monotonic() >= until:
+                    self._lost += 1
+                    return
+                sleep(0.001)
+            else:
+                self._lost = 0
+                return
 
 
 class Kept:

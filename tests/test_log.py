@@ -218,6 +218,23 @@ def test_a_journal_that_comes_back_is_used_again(journal: Listener, tmp_path: Pa
     restarted.close()
 
 
+def test_a_journal_that_hangs_holds_nobody_up_and_the_next_line_says_how_many_were_lost(journal: Listener) -> None:
+    configure("engine")
+    for number in range(5000):  # more than a socket takes that nobody reads
+        get_logger().info("order filled", number=number)
+    told = [journal.record()["NUMBER"]]
+    get_logger().info("trading halted")
+    while (record := journal.record())["EVENT"] != "trading halted":
+        told.append(record["NUMBER"])
+    assert told == [str(number) for number in range(len(told))]
+    lost = 5000 - len(told)
+    assert (
+        record["MESSAGE"] == f"trading halted ({lost} lines before this one were lost: the journal did not take them)"
+    )
+    get_logger().info("trading begins")
+    assert journal.record()["MESSAGE"] == "trading begins"
+
+
 def test_a_line_too_long_for_a_datagram_is_not_lost(journal: Listener, capsys: pytest.CaptureFixture[str]) -> None:
     configure("engine")
     get_logger().info("much", text="x" * 10_000_000)
