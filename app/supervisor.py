@@ -274,7 +274,7 @@ def _replay_options(replay: Replay | None) -> list[str]:
 def _heed_signals(told: asyncio.Event, family: Family) -> None:
     """Take the first signal as a wish to stop, the second as an order to end at once.
 
-    One that whoever started this has it ignore stays so: after nohup a terminal may close.
+    After nohup a terminal may close: a hang-up that is ignored stays so.
     """
 
     def heed() -> None:
@@ -283,9 +283,9 @@ def _heed_signals(told: asyncio.Event, family: Family) -> None:
                 child.kill()
         told.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            asyncio.get_running_loop().add_signal_handler(number, heed)
+    hang_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
+        asyncio.get_running_loop().add_signal_handler(number, heed)
 
 
 # -- what the operator sees ---------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def test_ctrl_c_leaves_no_child_and_the_next_run_goes_on_with_the_account(tmp_pa
         assert second.status()["account"] == account
 
 
-def test_what_was_to_be_ignored_stays_so_and_a_terminal_may_close_after_nohup(tmp_path: Path) -> None:
+def test_after_nohup_the_terminal_may_close(tmp_path: Path) -> None:
     with running(tmp_path, before=["nohup"]) as started:
         started.wait_until_healthy()
         children = started.children()
