@@ -18,6 +18,7 @@ from support.running import Appliance, Service, appliance, free_port, wait_until
 from support.systemd import Systemd
 from support.tradectl import COMMAND, environment, tradectl
 
+from app.cli.serving import GRACE
 from app.store import Store
 
 LISTENING = 3  # the descriptor that systemd passes
@@ -153,7 +154,7 @@ def test_a_stream_of_events_ends_at_once_and_does_not_hold_up_the_next_process(r
             assert "retry" in next(text)
             begun = time.monotonic()
             service.stop()
-            assert time.monotonic() - begun < 2.5
+            assert time.monotonic() - begun < GRACE, "it is not waited for"
             list(text)  # it ended as a whole, not in the middle
 
 
@@ -171,15 +172,17 @@ def test_systemd_hears_that_the_api_is_ready_alive_and_stopping(running: Applian
     with Systemd(running.place / "notify") as systemd:
         port = free_port()
         given = {"NOTIFY_SOCKET": str(systemd.path), "WATCHDOG_USEC": "2000000", "API_WORKERS": str(workers)}
+        begun, beats = time.monotonic(), list[float]()
         service = running.start("api", ["-m", "app.cli", "api"], API_PORT=str(port), **given)
         ready = systemd.hear("READY=1")
         assert ready.startswith(f"READY=1\nSTATUS=the API answers at http://127.0.0.1:{port}")
         if workers == 1:
             assert ask(f"http://127.0.0.1:{port}") == 200
-        systemd.hear("WATCHDOG=1")
-        begun = time.monotonic()
-        systemd.hear("WATCHDOG=1")
-        assert 0.2 < time.monotonic() - begun < 2
+        for _ in range(4):
+            systemd.hear("WATCHDOG=1")
+            beats.append(time.monotonic() - begun)
+        assert beats[3] >= 4, "twice in the time that systemd gives, and no more often"
+        assert beats[3] - beats[0] < 6
         service.process.send_signal(signal.SIGTERM)
         assert systemd.hear("STOPPING=1") == "STOPPING=1\nSTATUS=no more is accepted, what was asked is answered"
         service.stop()

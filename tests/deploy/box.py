@@ -25,6 +25,7 @@ from deploy.shell import LabError, Result, answer, run, until
 from msgspec import Struct
 
 BOOT_SECONDS = 60
+PATIENCE = 240  # seconds that a command may take: on a busy machine, after a boot that caught up on every job
 # nspawn ends with 133 when the machine inside asks for a reboot. The loop puts itself into the box's cgroups first, so
 # that no two boxes ever share one.
 KEEPER = """
@@ -133,7 +134,7 @@ class Box:
             time.sleep(0.02)
         return self
 
-    def wait_until_booted(self, seconds: float = BOOT_SECONDS) -> str:
+    def wait_until_booted(self, seconds: float = PATIENCE) -> str:
         """Return systemd's state of the whole machine once nothing is starting any more: running, or degraded."""
         return self.ssh("systemctl is-system-running --wait", seconds=seconds).stdout.strip()
 
@@ -194,12 +195,12 @@ class Box:
 
     # -- talk to it -----------------------------------------------------------------------------------------------
 
-    def ssh(self, command: str, text: str | None = None, seconds: float = 60) -> Result:
+    def ssh(self, command: str, text: str | None = None, seconds: float = PATIENCE) -> Result:
         """Run a command on it as root and return its answer, whatever that is; `text` is its input."""
         done = answer("ssh", *self.ssh_options(), f"root@{self.address}", command, text=text, seconds=seconds)
         return Result(f"[{self.name}] {command}", done.returncode, done.stdout, done.stderr)
 
-    def run(self, command: str, text: str | None = None, seconds: float = 60) -> str:
+    def run(self, command: str, text: str | None = None, seconds: float = PATIENCE) -> str:
         """Run a command that has to work and return what it wrote; raises LabError with the whole output."""
         return self.ssh(command, text, seconds).must().stdout
 
@@ -220,7 +221,7 @@ class Box:
     def exists(self, path: str) -> bool:
         return self.ssh(f"test -e {shlex.quote(path)}").ok
 
-    def wait_for(self, what: str | Callable[[], object], seconds: float = 30, every: float = 0.1) -> object:
+    def wait_for(self, what: str | Callable[[], object], seconds: float = PATIENCE / 2, every: float = 0.1) -> object:
         """Wait until a command on it succeeds (its output is returned), or a function returns something true."""
         if callable(what):
             return until(what, seconds, lambda: f"{what} on {self.name}\n{self.console()[-1000:]}", every)

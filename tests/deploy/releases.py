@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import deployed as made
-from deploy.box import Box
+from deploy.box import PATIENCE, Box
 from deploy.playbook import ROOT, Ansible, Play
 from msgspec import Struct
 
@@ -131,7 +131,7 @@ def account(box: Box) -> Account:
         positions = {(one["symbol"], one["strategy"]): Decimal(one["quantity"]) for one in told["positions"]}
         return Account(last["items"], Decimal(told["cash"]), positions)
 
-    found = box.wait_for(read)
+    found = box.wait_for(read, PATIENCE)
     assert isinstance(found, Account)
     return found
 

@@ -22,7 +22,8 @@ BOOT_SECONDS = 15
 PINNED = ROOT / "requirements.lock"
 # A run that prints where it lives, boots a machine with everything that leaves traces, and then ends in some way.
 RUN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background has it ignored
 sys.path.insert(0, {tests!r})
 from deploy.lab import Lab
 lab = Lab()

@@ -28,7 +28,7 @@ SETTINGS = (
         "OPS_LEAK_LIMIT_MB=2000",
         'OPS_LEAK_RESTART="trading-api trading-engine"',
     ),
-    *("OPS_LEAK_RESTARTS=1", "OPS_EVENT_HOURS=0.005"),
+    *("OPS_LEAK_RESTARTS=1", "OPS_EVENT_HOURS=0.02"),
 )
 GROWER, PLAN = "/usr/local/lib/leaking", "/usr/local/lib/leaking/plan"
 # Python imports it at its start: a process that the plan names takes so many MiB at once, and so many each second.

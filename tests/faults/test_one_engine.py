@@ -54,7 +54,7 @@ def test_an_engine_that_meets_a_look_at_the_account_trades_once_that_is_over(run
         wait_until(lambda: lease.holder(running.directory) == look.pid, "the account is looked at")
         engine = running.start("engine", ENGINE)
         with pytest.raises(subprocess.TimeoutExpired):
-            engine.process.wait(4)
+            engine.process.wait(2)
     finally:
         look.communicate(b"enough", timeout=10)
     wait_until(lambda: opened(running.directory), "the books are open", engine.said)

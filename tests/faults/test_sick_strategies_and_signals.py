@@ -21,7 +21,13 @@ from app.ledger import Body, EngineStopped, Entry, OrderSubmitted, StrategyQuara
 from app.store import Store, read_all
 from app.view import View
 
-QUICK = {"SIMULATION_TICK_MS": "50", "WARMUP_BARS": "2", "TARGET_SYMBOLS": "BTC/USD,ETH/USD"}
+# Its orders lose, and a cooldown would end them.
+QUICK = {
+    "SIMULATION_TICK_MS": "50",
+    "WARMUP_BARS": "2",
+    "TARGET_SYMBOLS": "BTC/USD,ETH/USD",
+    "RISK_LOSSES_IN_A_ROW": "",
+}
 
 
 @pytest.fixture

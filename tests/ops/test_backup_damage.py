@@ -203,14 +203,16 @@ def killed(settings: Settings, place: Path) -> None:
     As long as nobody has buried it, a killed process is there, and restic takes its lock for one that is held.
     """
     environment = {name.upper(): f"{getattr(settings, name)}" for name in settings.__struct_fields__}
+    slowly = programs(place / "slow", restic=f'exec {shutil.which("restic")} --limit-upload 300 "$@"')
     running = subprocess.Popen(
         [sys.executable, "-P", "-m", "ops", "backup"],
-        env={**environment, "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        env={**environment, "PATH": slowly, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )
     until, names = time.monotonic() + 60, settings.backups / ".staging" / ".files"
     while not (names.exists() and locks(place)) and time.monotonic() < until:
         time.sleep(0.002)
+    os.killpg(running.pid, signal.SIGSTOP)  # nothing goes on while they are listed
     family = psutil.Process(running.pid).children(recursive=True)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait(20)
@@ -233,8 +235,9 @@ def test_what_a_killed_backup_left_is_no_backup_and_stops_none(two: tuple[Two, S
 
 def test_a_lock_of_a_dead_process_is_removed_and_said(two: tuple[Two, Settings], tmp_path: Path) -> None:
     _, settings = two
+    slowly = ["restic", "--no-cache", "--limit-download", "10", "--password-file", Repository(settings).key]
     held = subprocess.Popen(
-        ["restic", "--no-cache", "--password-file", Repository(settings).key, "check", "--read-data"],
+        [*slowly, "check", "--read-data"],
         env={"RESTIC_REPOSITORY": str(tmp_path / "repository"), "PATH": os.environ["PATH"]},
         stdout=subprocess.DEVNULL,
     )

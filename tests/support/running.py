@@ -11,6 +11,7 @@ Nothing in here pretends: to see what a dead engine does, kill it (`running.engi
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import sqlite3
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -251,11 +252,14 @@ def no_redis() -> Iterator[str]:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listens on: of this test worker's own, and none that the kernel gives to callers."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = range(20_000 + 1000 * worker, 21_000 + 1000 * worker)
+    for port in random.SystemRandom().sample(mine, len(mine)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no port of {mine} is free")
 
 
 @contextmanager
