@@ -102,6 +102,8 @@ class Engine:
             if desk.fault is not None and desk.strategy not in self.portfolio.left_out:
                 self._quarantine(desk, desk.fault)
         self._refresh()
+        if not self.portfolio.positions:  # else the first price is held against the limits, which may be new ones
+            self._judge_account()
         return self._decided()
 
     def stop(self, now: datetime, reason: str) -> Decision:
@@ -189,15 +191,16 @@ class Engine:
 
     def _attend(self, symbol: str, price: float) -> None:
         """Act on a price that crossed a limit of the account or of a position."""
-        if self.watch.below_floor():
-            self._breach()
+        self._judge_account()
         asked = self.watch.protections(symbol, price, self.now)  # also while stopped: the best price goes on
         if not self.portfolio.stopped:
             for position, rule in asked:
                 self._close(position, str(rule))
 
-    def _breach(self) -> None:
-        """A limit of the whole account is crossed: act once, with the exact figures."""
+    def _judge_account(self) -> None:
+        """Act where a limit of the whole account is crossed: once, with the exact figures."""
+        if not self.watch.below_floor():
+            return
         book, limits = self.portfolio, self.rules.limits
         equity = book.equity_at(self.marks)
         daily, drawdown = daily_loss_floor(book, limits), drawdown_floor(book, limits)
@@ -351,6 +354,7 @@ class Engine:
         key = position_key(fill.strategy, fill.symbol)
         self.watch.filled(key, fill.symbol, float(fill.price))
         self._engage(key)
+        self._judge_account()  # a loss may come with the exit itself, after which no price is looked at
         if book.stopped and book.stopped.rule == "flatten" and key in book.positions:
             self._close(book.positions[key], "flatten")  # an entry was filled before its cancellation arrived
 

@@ -71,6 +71,39 @@ def test_reducing_cancels_the_entries_that_are_under_way() -> None:
     assert [body.fill.symbol for body in house.bodies(OrderFilled)] == ["ACME"]
 
 
+@pytest.mark.parametrize(
+    ("limits", "state", "rule"),
+    [(DAILY, "reducing", "daily_loss"), (Limits(max_drawdown=Decimal("0.05")), "halted", "max_drawdown")],
+)
+def test_a_loss_that_comes_with_the_exit_itself_is_held_against_the_limits(
+    limits: Limits, state: str, rule: str
+) -> None:
+    """The exit was decided at 100, and the next price, at which it is filled, is 85."""
+    house, trend = holding(limits)
+    trend.wish = EXIT
+    house.bars(100)
+    trend.wish = None
+    house.quotes(85)
+    assert (house.account.positions, house.account.cash) == ({}, Decimal(9250))
+    assert house.account.state == state
+    assert [body.rule for body in house.bodies(ledger.TradingReduced) + house.bodies(ledger.TradingHalted)] == [rule]
+    trend.wish = ENTER
+    house.bars(85, 85)
+    assert (house.account.positions, house.account.orders) == ({}, {})
+
+
+def test_a_restart_without_positions_holds_the_books_against_limits_that_were_tightened() -> None:
+    house, trend = holding(Limits(max_drawdown=Decimal("0.2")))
+    trend.wish = EXIT
+    house.bars(85, 85)
+    assert (house.account.positions, house.account.state) == ({}, "active")
+    tight = Limits(max_drawdown=Decimal("0.05"))
+    house = House(Puppet(ENTER), limits=tight, entries=house.entries, broker=house.venue, at=house.at + MINUTE)
+    assert house.account.state == "halted"
+    house.bars(85, 85)
+    assert house.account.positions == {}
+
+
 def test_the_next_day_begins_anew_from_its_own_equity() -> None:
     house, _ = holding(DAILY, at=datetime(2026, 1, 5, 23, 50, tzinfo=UTC))
     house.quotes(80)
