@@ -7,7 +7,7 @@ twice changes nothing. Its size does not grow with the ledger's length, so that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -36,7 +36,8 @@ from app.model import (
 
 REMEMBERED_ORDERS = 256  # finished orders whose late or repeated fills are still recognised
 SATURDAY = 5
-REMEMBERED_TIMES = 240  # decisions kept for the order-rate rule
+REMEMBERED_TIMES = 240  # decisions from which on those are forgotten that the order-rate rule counts no more
+RATE_TIME = timedelta(minutes=1)  # in which it counts
 
 
 class Portfolio(Struct):
@@ -202,7 +203,8 @@ def _order_submitted(book: Portfolio, body: ledger.OrderSubmitted, at: datetime)
     book.orders[body.order.id] = OpenOrder(body.order)
     book.order_times.append(body.order.decided_at)
     if len(book.order_times) > REMEMBERED_TIMES:
-        del book.order_times[: REMEMBERED_TIMES // 2]
+        since = body.order.decided_at - RATE_TIME
+        book.order_times = [at for at in book.order_times if at > since]
 
 
 def _order_accepted(book: Portfolio, body: OrderAccepted, at: datetime) -> None:

@@ -365,6 +365,17 @@ def test_an_entry_out_of_its_order_is_refused_and_changes_nothing() -> None:
     assert encode(book.account) == before
 
 
+def test_every_order_of_the_last_minute_is_remembered_and_none_for_long() -> None:
+    """However many there are: the limit of orders in a minute counts them."""
+    book, many = Book(), 3 * REMEMBERED_TIMES
+    for number in range(many):
+        book.write(ledger.OrderSubmitted(order(f"a{number}", quantity=Decimal(1))))
+    assert len(book.account.order_times) == many
+    later = replace(order("later", quantity=Decimal(1)), decided_at=START + MINUTE)
+    book.write(ledger.OrderSubmitted(later))
+    assert book.account.order_times == [START + MINUTE]
+
+
 def test_what_is_remembered_does_not_grow_with_the_ledger() -> None:
     book = Book()
     for number in range(2 * REMEMBERED_ORDERS):
@@ -376,6 +387,5 @@ def test_what_is_remembered_does_not_grow_with_the_ledger() -> None:
     assert len(account.finished) == REMEMBERED_ORDERS
     assert f"a{2 * REMEMBERED_ORDERS - 1}" in account.finished
     assert "a0" not in account.finished
-    assert len(account.order_times) <= REMEMBERED_TIMES
     assert len(account.unclean_starts) <= 10
     assert len(encode(account)) < 40_000
