@@ -62,11 +62,15 @@ def _leave(folder: Path, stamp: Stamp) -> Done:
 
 
 def write(folder: Path, stamp: Stamp) -> None:
-    """Put a stamp in its place, whole or not at all; every user may read it."""
+    """Put a stamp in its place, whole or not at all; every user may read it.
+
+    Users share the folder: what stands where the draft goes may be another's link, which is not written through.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{stamp.job}.{os.getpid()}"
+    draft.unlink(missing_ok=True)
     try:
-        with draft.open("wb") as file:
+        with draft.open("xb") as file:
             file.write(msgspec.json.encode(stamp))
             file.flush()
             os.fchmod(file.fileno(), 0o644)
