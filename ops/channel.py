@@ -96,10 +96,12 @@ class Channel:
         return not self.all and not self.fault
 
     def receivers(self, tags: Iterable[str]) -> list[Receiver]:
+        """Return who hears of it: where nobody is named for something bad, or who was is left out, everybody."""
         wanted = set(tags)
         everything = wanted != {"escalation"}
         chosen = [one for one in self.all if one.tags & wanted or (everything and not one.tags)]
-        return chosen or (self.all if "critical" in wanted else [])
+        everybody = "critical" in wanted or ("warning" in wanted and self.left_out)
+        return chosen or (self.all if everybody else [])
 
     def send(self, receiver: Receiver, message: Message) -> str:
         """Send a message to one service; return why it was not taken, or nothing."""

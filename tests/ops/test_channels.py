@@ -323,6 +323,17 @@ def test_an_address_as_the_service_itself_shows_it_is_taken_though_it_does_not_n
     assert loaded > 100
 
 
+def test_warnings_whose_only_address_is_misspelt_go_to_everybody(tmp_path: Path) -> None:
+    settings = places(tmp_path)
+    tell(settings, ('"json://127.0.0.1:1"', "critical"), ('"jsonn://127.0.0.1:1"', "warning"))
+    channel = open_channel(settings.apprise)
+    assert channel.left_out
+    assert channel.receivers(("warning",)) == channel.all
+    assert len(channel.all) == 1
+    tell(settings, ('"json://127.0.0.1:1"', "critical"))
+    assert open_channel(settings.apprise).receivers(("warning",)) == [], "where all are well it is a choice"
+
+
 def test_an_address_that_nothing_takes_is_told_though_few_plug_ins_were_loaded(tmp_path: Path) -> None:
     settings = told(places(tmp_path), "json://127.0.0.1:1", "jsonn://127.0.0.1:1")
     receivers, wrong, _ = opened(settings.apprise)
