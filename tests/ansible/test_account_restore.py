@@ -115,6 +115,70 @@ def test_where_nothing_is_nothing_is_kept(restoring: ModuleType, tmp_path: Path)
     assert sorted(path.name for path in (tmp_path / "var/lib").iterdir()) == ["trading", "trading-restore"]
 
 
+def test_the_account_that_is_here_has_its_name_though_the_restore_is_cut_off_in_the_exchange(
+    restoring: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "var/lib/trading/ledger.sqlite3", "the only copy")
+    new = put(tmp_path / "var/lib/trading-restore/new/account/ledger.sqlite3", "restored").parent
+    really = restoring.in_one_step
+
+    def cut_off(account: Path) -> bool:
+        really(account)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(restoring, "in_one_step", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        restoring.exchange(new)
+    (kept,) = (tmp_path / "var/lib").glob("trading.before-*")
+    assert (kept / "ledger.sqlite3").read_text() == "the only copy"
+
+
+def test_a_safety_copy_that_fails_changes_nothing_and_the_next_one_is_made(
+    restoring: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the account has a disk of its own."""
+    put(tmp_path / "var/lib/trading/ledger.sqlite3", "corrupt")
+    put(tmp_path / "var/lib/trading/log/engine.jsonl", "lines")
+    new = put(tmp_path / "var/lib/trading-restore/new/account/ledger.sqlite3", "restored").parent
+    monkeypatch.setattr(restoring, "in_one_step", lambda account: False)
+    monkeypatch.setattr(restoring, "own", lambda *_, **__: None)
+
+    def full(source: Path, target: Path, **words: bool) -> None:
+        put(target / "ledger.sqlite3", "corr")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk, pytest.raises(restoring.Refused, match=r"No space left.*Nothing here"):
+        disk.setattr(restoring.shutil, "copytree", full)
+        restoring.exchange(new)
+    assert (tmp_path / "var/lib/trading/ledger.sqlite3").read_text() == "corrupt"
+    kept = Path(restoring.exchange(new))
+    assert (kept / "log/engine.jsonl").read_text() == "lines"
+    assert (tmp_path / "var/lib/trading/ledger.sqlite3").read_text() == "restored"
+
+
+def test_links_of_users_lead_root_nowhere(restoring: ModuleType, tmp_path: Path) -> None:
+    outside = put(tmp_path / "etc/secret/key", "of root")
+    outside.chmod(0o600)
+    outside.parent.chmod(0o700)
+    source, target = tmp_path / "source", tmp_path / "var/lib/trading-ops"
+    put(source / "reports/deep/evil.sh", "run me")
+    put(source / "stamps/backup.json", "{}")
+    target.mkdir(parents=True)
+    for name, leads_to in {"reports": outside.parent, "file": outside, "nowhere": tmp_path / "absent"}.items():
+        (target / name).symlink_to(leads_to)
+    restoring.merge(source, target)
+    restoring.close(target, 0o755, 0o644)
+    locks = restoring.OWN / "locks"
+    locks.mkdir(parents=True)
+    (locks / "planted").symlink_to(outside)
+    os.chown(outside, 12345, 12345)
+    restoring.give_back()
+    assert [path.name for path in outside.parent.iterdir()] == ["key"]
+    assert (outside.stat().st_mode & 0o777, outside.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert outside.stat().st_uid == 12345
+    assert (target / "stamps/backup.json").read_text() == "{}"
+
+
 def test_a_tree_is_merged_and_what_is_there_stays(restoring: ModuleType, tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     put(source / "live/name/privkey.pem", "old key").chmod(0o600)
