@@ -7,7 +7,7 @@ is never denied: exits stay possible whatever happens. What is not known (no pri
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import ROUND_UP, Decimal
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from app.clock import ROUND_THE_CLOCK, Session
 from app.holdings import Position, outstanding, value_of
 from app.limits import Limits
 from app.model import ZERO, Order, decimal
-from app.portfolio import Portfolio
+from app.portfolio import RATE_TIME, Portfolio
 
 
 class Situation(Struct):
@@ -125,7 +125,7 @@ def clock_offset(order: Order, situation: Situation) -> Denied | None:
 
 
 def order_rate(order: Order, situation: Situation) -> Denied | None:
-    limit, since = situation.limits.max_orders_per_minute, situation.now - timedelta(minutes=1)
+    limit, since = situation.limits.max_orders_per_minute, situation.now - RATE_TIME
     count = sum(at > since for at in situation.portfolio.order_times)
     return None if limit is None or count < limit else Denied("order_rate", f"{limit} a minute", str(count))
 
@@ -240,7 +240,7 @@ def headroom(portfolio: Portfolio, limits: Limits, marks: Mapping[str, float], n
     by_symbol: dict[str, Decimal] = {}
     for position in portfolio.positions.values():
         by_symbol[position.symbol] = by_symbol.get(position.symbol, ZERO) + abs(value_of(position, marks))
-    recent = sum(at > now - timedelta(minutes=1) for at in portfolio.order_times)
+    recent = sum(at > now - RATE_TIME for at in portfolio.order_times)
     uses: list[tuple[str, Decimal | int | None, Decimal | int | None]] = [
         ("max_position", _share(max(by_symbol.values(), default=ZERO), equity), limits.max_position),
         ("max_gross_exposure", _share(portfolio.exposure(marks), equity), limits.max_gross_exposure),
