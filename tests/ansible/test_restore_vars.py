@@ -57,6 +57,11 @@ def test_only_names_of_ours_are_adopted_from_a_backup_and_what_the_inventory_say
     }
 
 
+def test_the_names_that_are_adopted_are_those_that_a_deployment_writes_down() -> None:
+    roles, pattern = ROOT / "ansible/roles", "'(trading|base|firewall|redis|app|ops|proxy)_')"
+    assert [pattern in (roles / role / "vars/main.yml").read_text() for role in ("ops", "restore")] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("named", "elsewhere", "brought", "source"),
     [
